@@ -1,0 +1,1 @@
+"""The controller: reads the log, asks core, allocates leases and publishes plans."""

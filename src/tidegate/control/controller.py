@@ -1,0 +1,200 @@
+"""The controller: takes what devices and operators ask in one order, appends it durably, then answers and publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+from tidegate.control.plans import RENEW_S, plan_of, says_the_same
+from tidegate.control.state import ServerState, fold
+from tidegate.core.assign import ring_arm_salt
+from tidegate.core.course import next_due
+from tidegate.core.errors import TidegateError
+from tidegate.core.model import Plan
+from tidegate.core.rollout import ClosedRing, Rollout
+from tidegate.core.wire import encode, plain
+from tidegate.log.events import Event, PlanPublished, RingClosed, VerdictTaken
+from tidegate.log.port import Log, LogError
+
+T = TypeVar("T")
+Decision = Callable[[ServerState, int], tuple[list[Event], T]]
+
+LARGEST_BATCH = 512
+TICK_S = 0.25
+
+
+class PlanPublisher(Protocol):
+    """What the controller needs of the repository: sign plans and put them where devices read."""
+
+    def publish(self, plans: Mapping[str, bytes], now: int) -> int: ...
+
+    def refresh(self, now: int) -> int | None: ...
+
+    @property
+    def next_version(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _Asked:
+    decide: Decision[Any]
+    answer: asyncio.Future[Any]
+
+
+class Controller:
+    """One order of events. Decisions see a state that holds all before them; answers go out when they are durable.
+
+    A decision is folded into the state before it is appended, so that the next in the batch sees it. If the append
+    fails, the state is folded anew from the log and everyone in the batch is told that nothing was done.
+    """
+
+    def __init__(self, log: Log, publisher: PlanPublisher, clock: Callable[[], float] = time.time) -> None:
+        self._log = log
+        self._publisher = publisher
+        self._clock = clock
+        self._queue: asyncio.Queue[_Asked] = asyncio.Queue(maxsize=10_000)
+        self.state: ServerState = fold(event for _, event in log.read())
+        self.trouble = ""
+        self._must_publish = True  # what stands in the repository is not known before the first publication
+
+    def now_ms(self) -> int:
+        """Give the time that events carry: the wall clock, but never before the newest event."""
+        return max(int(self._clock() * 1000), self.state.last_ms)
+
+    async def ask(self, decide: Decision[T]) -> T:
+        """Put a decision into the order of events; return its answer once its events are durable.
+
+        Raises:
+            TidegateError: what the decision raised; it then has no events.
+            LogError: if its events could not be made durable; nothing of it has happened.
+        """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Asked(decide, answer))
+        return cast(T, await answer)
+
+    async def run(self) -> None:
+        """Work until cancelled: batches as they come, and at least every tick what time makes due."""
+        await self._batch([])
+        while True:
+            batch: list[_Asked] = []
+            try:
+                batch.append(await asyncio.wait_for(self._queue.get(), TICK_S))
+                while len(batch) < LARGEST_BATCH and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
+            except TimeoutError:
+                pass
+            await self._batch(batch)
+
+    async def _batch(self, batch: list[_Asked]) -> None:
+        now_ms = self.now_ms()
+        events: list[Event] = []
+        answers: list[tuple[_Asked, Any]] = []
+        for asked in batch:
+            try:
+                made, answer = asked.decide(self.state, now_ms)
+            except TidegateError as error:
+                _settle(asked, error)
+                continue
+            except Exception as error:
+                _settle(asked, error)
+                continue
+            self._fold(made)
+            events += made
+            answers.append((asked, answer))
+        events += self._due(now_ms)
+        if not await self._commit(events, answers):
+            return
+        for asked, answer in answers:
+            if not asked.answer.done():
+                asked.answer.set_result(answer)
+        await self._publish(now_ms)
+
+    def _fold(self, events: list[Event]) -> None:
+        for event in events:
+            self.state.apply(event)
+
+    async def _commit(self, events: list[Event], answers: list[tuple[_Asked, Any]]) -> bool:
+        if not events:
+            return True
+        try:
+            await asyncio.to_thread(self._log.append, events)
+        except LogError as error:
+            self.trouble = str(error)
+            self.state = fold(event for _, event in self._log.read())
+            for asked, _ in answers:
+                _settle(asked, error)
+            return False
+        self.trouble = ""
+        return True
+
+    def _due(self, now_ms: int) -> list[Event]:
+        made: list[Event] = []
+        for name in list(self.state.active.values()):
+            rollout = self.state.rollouts[name]
+            while (due := next_due(rollout, now_ms)) is not None:
+                event = _event_of(rollout, due, now_ms)
+                self._fold([event])
+                made.append(event)
+        return made
+
+    def publish_soon(self) -> None:
+        """Sign again at the next tick, whatever the plans say: a release or a component has come."""
+        self._must_publish = True
+
+    def _plans(self, now_s: int) -> tuple[dict[str, Plan], bool]:
+        """Make the plans that should stand now, and say whether those that stand will not do."""
+        plans: dict[str, Plan] = {}
+        stale = self._must_publish
+        for component in dict.fromkeys(rollout.spec.component for rollout in self.state.rollouts.values()):
+            rollout = self.state.newest_rollout(component)
+            if rollout is None:
+                continue
+            plan = plans[component] = plan_of(rollout, now_s)
+            published = self.state.published.get(component)
+            if (
+                published is None
+                or not says_the_same(published.plan, plan)
+                or published.plan["expires"] - now_s <= RENEW_S
+            ):
+                stale = True
+        return plans, stale
+
+    async def _publish(self, now_ms: int) -> None:
+        """Sign what devices should read now. The event comes first: a plan that stands is always on record."""
+        now_s = now_ms // 1000
+        plans, stale = self._plans(now_s)
+        try:
+            if not stale:
+                if not plans:
+                    await asyncio.to_thread(self._publisher.refresh, now_s)
+                return
+            self._must_publish = True
+            version = self._publisher.next_version
+            events: list[Event] = [
+                PlanPublished(
+                    at_ms=now_ms, component=component, rollout=plan.rollout, version=version, plan=plain(plan)
+                )
+                for component, plan in plans.items()
+            ]
+            self._fold(events)
+            if await self._commit(events, []):
+                files = {component: encode(plan) for component, plan in plans.items()}
+                await asyncio.to_thread(self._publisher.publish, files, now_s)
+                self._must_publish = False
+        except (OSError, TidegateError) as error:
+            self.trouble = f"plans could not be published: {error}"
+
+
+def _settle(asked: _Asked, error: Exception) -> None:
+    if not asked.answer.done():
+        asked.answer.set_exception(error)
+
+
+def _event_of(rollout: Rollout, due: Any, now_ms: int) -> Event:
+    spec = rollout.spec
+    if isinstance(due, ClosedRing):
+        salt = ring_arm_salt(bytes.fromhex(spec.arm_secret), spec.rollout, due.ring)
+        return RingClosed(at_ms=now_ms, rollout=spec.rollout, closed=due, arm_salt=salt.hex())
+    return VerdictTaken(at_ms=now_ms, rollout=spec.rollout, verdict=due)

@@ -1,0 +1,209 @@
+"""What a device asks for, decided: enrolment, announcement, report. Each gives the events to append and the answer."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.control.state import ServerState
+from tidegate.core.admission import Grant, NotYet, admit
+from tidegate.core.course import window
+from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
+from tidegate.core.model import Outcome
+from tidegate.core.rollout import Rollout
+from tidegate.log.events import Enrolled, Event, Leased, Reported
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who a request says it is from; its MAC has been verified."""
+
+    index: int
+    device_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A device that holds the verified candidate and asks to act."""
+
+    rollout: str
+    plan_version: int
+    installed: str | None
+    seq: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one lease ended, as the device tells it."""
+
+    lease_id: str
+    kind: str
+    seq: int
+    boot_s: int = 0
+    probes: tuple[dict[str, Any], ...] = ()
+    note: str = ""
+
+
+class Halted(Refused):
+    """The rollout is over for this device: HTTP 409."""
+
+
+def lease_id(rollout: str, ring: int, position: int) -> str:
+    """Name a lease; the name says where it stands, so that nothing has to be looked up."""
+    return f"{rollout}:{ring}:{position}"
+
+
+def enrol(
+    state: ServerState,
+    now_ms: int,
+    *,
+    token_id: str,
+    token_hash: str,
+    public_key: str,
+    labels: dict[str, str],
+    facts: dict[str, str],
+    fresh_id: str,
+) -> tuple[list[Event], tuple[int, str]]:
+    """Give a device its identity; the same public key with a valid token gets the same one again.
+
+    Returns:
+        Events, and (index, device_id).
+
+    Raises:
+        Untrusted: for an unknown, expired or used-up token.
+        Refused: for labels that the token does not grant.
+    """
+    token = state.tokens.get(token_id)
+    if token is None or not hmac.compare_digest(token.token_hash, token_hash):
+        raise Untrusted("this enrolment token is not known here; ask for a new one: tidegate token create")
+    if now_ms >= token.expires_ms:
+        raise Untrusted("this enrolment token has expired; ask for a new one: tidegate token create")
+    for name, value in labels.items():
+        if token.labels.get(name) != value:
+            raise Refused(f"this token does not grant the label {name}={value}")
+    known = state.by_public_key.get(public_key)
+    if known is not None:
+        return [], (known, state.devices[known].device.device_id)
+    if token.used >= token.uses:
+        raise Untrusted(f"this enrolment token has been used {token.uses} times already; ask for a new one")
+    index = len(state.devices)
+    event = Enrolled(
+        at_ms=now_ms,
+        index=index,
+        device_id=fresh_id,
+        public_key=public_key,
+        token_id=token_id,
+        labels=dict(token.labels),
+        facts=facts,
+    )
+    return [event], (index, fresh_id)
+
+
+def check_claim(state: ServerState, claim: Claim) -> None:
+    """Refuse a credential for a device that was never enrolled here, and a request that is older than the last one.
+
+    Raises:
+        Untrusted: for an unknown device.
+        Refused: for a replayed request.
+    """
+    if claim.index >= len(state.devices) or state.devices[claim.index].device.device_id != claim.device_id:
+        raise Untrusted("this device is not enrolled here; enrol it: tidegate enrol")
+    if claim.seq < state.devices[claim.index].last_seq:
+        raise Refused(f"request {claim.seq} is older than {state.devices[claim.index].last_seq}, which was answered")
+
+
+def announce(
+    state: ServerState, now_ms: int, claim: Claim, said: Announcement
+) -> tuple[list[Event], tuple[Rollout, int, Grant] | NotYet]:
+    """Decide on an announcement: a lease, or when to ask again. The same announcement gets the same lease.
+
+    Raises:
+        Untrusted, Refused: as `check_claim`.
+        NotFound: for a rollout that is not known.
+        Halted: when this rollout has nothing for the device, now or later.
+    """
+    check_claim(state, claim)
+    rollout = state.rollouts.get(said.rollout)
+    if rollout is None:
+        raise NotFound(f"there is no rollout {said.rollout!r}; read the plan again")
+    position = rollout.position.get(claim.index)
+    if position is None:
+        raise Halted("this device is not in the rollout's roster: it was enrolled later, or is out of scope")
+    published = state.published.get(rollout.spec.component)
+    if published is None or now_ms >= published.plan["expires"] * 1000:
+        return [], NotYet("paused", 5.0, "no fresh plan stands in the repository")
+    if said.plan_version > published.version:
+        raise BadInput(f"plan version {said.plan_version} has not been published; the newest is {published.version}")
+    row = state.devices[claim.index]
+    decision = admit(rollout, position, row.device.labels, state.in_flight, window(rollout), now_ms)
+    if isinstance(decision, NotYet):
+        return [], decision
+    if not isinstance(decision, Grant):
+        raise Halted(decision.sentence)
+    if decision.repeated:
+        return [], (rollout, position, decision)
+    event = Leased(
+        at_ms=now_ms,
+        rollout=said.rollout,
+        position=position,
+        index=claim.index,
+        ring=decision.ring,
+        arm=decision.arm,
+        late=decision.late,
+        installed=said.installed,
+        plan_version=said.plan_version,
+        attempt=said.attempt,
+        seq=claim.seq,
+        labels=dict(row.device.labels),
+    )
+    return [event], (rollout, position, decision)
+
+
+def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ...]) -> tuple[list[Event], None]:
+    """Take reports in, all or none. One that has been taken before adds nothing and is no error.
+
+    Raises:
+        Untrusted, Refused: as `check_claim`.
+        BadInput: for a lease that is not this device's, or an unknown kind; nothing is taken then.
+    """
+    check_claim(state, claim)
+    events: list[Event] = []
+    for entry in said:
+        rollout, ring, position = _find_lease(state, claim.index, entry.lease_id)
+        try:
+            outcome = Outcome(entry.kind)
+        except ValueError:
+            raise BadInput(f"a report's kind is confirmed or reverted, not {entry.kind!r}") from None
+        evidence = rollout.evidence
+        if evidence.ring_at_lease[position] != ring or evidence.state[position] != 1:
+            continue
+        events.append(
+            Reported(
+                at_ms=now_ms,
+                rollout=rollout.spec.rollout,
+                position=position,
+                index=claim.index,
+                ring=ring,
+                outcome=outcome,
+                seq=claim.seq,
+                boot_s=entry.boot_s,
+                probes=list(entry.probes),
+                note=entry.note,
+            )
+        )
+    return events, None
+
+
+def _find_lease(state: ServerState, index: int, name: str) -> tuple[Rollout, int, int]:
+    rollout_name, _, rest = name.partition(":")
+    ring_text, _, position_text = rest.partition(":")
+    rollout = state.rollouts.get(rollout_name)
+    if rollout is None or not (ring_text.isdecimal() and position_text.isdecimal()):
+        raise BadInput(f"there is no lease {name!r}")
+    ring, position = int(ring_text), int(position_text)
+    if rollout.position.get(index) != position or not 1 <= ring <= rollout.evidence.ring_at_lease[position]:
+        raise BadInput(f"lease {name!r} was not given to this device")
+    return rollout, ring, position

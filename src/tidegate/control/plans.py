@@ -1,0 +1,45 @@
+"""The plan that devices should read now, made from a rollout's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.core.assign import RANK_END, arm_commit, rank_text, ring_arm_salt
+from tidegate.core.model import Plan, PlanState
+from tidegate.core.rollout import Rollout
+from tidegate.core.wire import plain
+
+PLAN_LIFETIME_S = 900
+RENEW_S = 300
+"""A plan that has less than this left is signed anew, so that a busy moment never lets it lapse."""
+
+
+def plan_of(rollout: Rollout, now_s: int) -> Plan:
+    """Make the plan of a rollout, issued at `now_s` (Unix seconds)."""
+    spec, ring = rollout.spec, rollout.ring_open
+    announce = rollout.rings.announce_ranks[ring - 1] if ring else 0
+    late_open = bool(rollout.overdue)
+    return Plan(
+        rollout=spec.rollout,
+        component=spec.component,
+        ring=ring,
+        state=rollout.phase if ring else PlanState.HOLD,
+        candidate=spec.candidate,
+        replaces=spec.replaces,
+        announce_rank=rank_text(min(announce, RANK_END - 1)),
+        late_open=late_open,
+        arm_commit=arm_commit(ring_arm_salt(bytes.fromhex(spec.arm_secret), spec.rollout, ring)),
+        observe_s=spec.observe_s,
+        lease_ttl_s=spec.lease_ttl_s,
+        spread_s=spec.spread_s,
+        issued=now_s,
+        expires=now_s + PLAN_LIFETIME_S,
+    )
+
+
+def says_the_same(published: dict[str, Any] | None, plan: Plan) -> bool:
+    """Say whether a published plan tells devices the same, whenever it was issued."""
+    if published is None:
+        return False
+    fresh = plain(plan)
+    return all(published.get(name) == value for name, value in fresh.items() if name not in ("issued", "expires"))

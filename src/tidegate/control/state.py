@@ -1,0 +1,210 @@
+"""All that the server knows: a fold over the log's events, and nothing else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tidegate.core.assign import device_key
+from tidegate.core.caps import InFlight
+from tidegate.core.model import Arm, Device, Manifest, Outcome, ReleaseTerms
+from tidegate.core.rollout import ENDED, Happening, Rollout, RolloutSpec
+from tidegate.core.wire import read
+from tidegate.log.events import (
+    Act,
+    Enrolled,
+    Event,
+    Labelled,
+    Leased,
+    PlanPublished,
+    Reported,
+    RingClosed,
+    VerdictTaken,
+)
+
+RECENT = 500
+
+
+@dataclass(slots=True)
+class Token:
+    """An enrolment token: its hash, what it may grant, and how often it has been used."""
+
+    token_id: str
+    token_hash: str
+    labels: dict[str, str]
+    uses: int
+    expires_ms: int
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release that the log holds."""
+
+    digest: str
+    manifest: Manifest
+    terms: ReleaseTerms
+    logged_ms: int
+
+
+@dataclass(slots=True)
+class DeviceRow:
+    """A device and what it last said."""
+
+    device: Device
+    public_key: str
+    enrolled_ms: int
+    facts: dict[str, str]
+    installed: dict[str, str] = field(default_factory=lambda: {})
+    last_seq: int = 0
+    last_heard_ms: int = 0
+    last_report: Reported | None = None
+
+
+@dataclass(slots=True)
+class Published:
+    """The plan that stands in the repository for one component."""
+
+    version: int
+    plan: dict[str, Any]
+
+
+class ServerState:
+    """The fold. `apply` is total over the closed set of events; it decides nothing and refuses nothing."""
+
+    def __init__(self) -> None:
+        self.devices: list[DeviceRow] = []
+        self.by_id: dict[str, int] = {}
+        self.by_public_key: dict[str, int] = {}
+        self.tokens: dict[str, Token] = {}
+        self.releases: dict[str, Release] = {}
+        self.rollouts: dict[str, Rollout] = {}
+        self.active: dict[str, str] = {}
+        self.in_flight = InFlight()
+        self.published: dict[str, Published] = {}
+        self.acts: deque[Act] = deque(maxlen=RECENT)
+        self.verdicts: dict[str, list[VerdictTaken]] = {}
+        self.last_ms = 0
+
+    def apply(self, event: Event) -> None:
+        """Fold one event."""
+        self.last_ms = max(self.last_ms, event.at_ms)
+        match event:
+            case Leased():
+                self._leased(event)
+            case Reported():
+                self._reported(event)
+            case Enrolled():
+                self._enrolled(event)
+            case Labelled():
+                row = self.devices[event.index]
+                old = row.device
+                row.device = Device(old.index, old.device_id, old.key, dict(event.labels))
+            case RingClosed():
+                self.rollouts[event.rollout].close_ring(event.closed)
+            case VerdictTaken():
+                self._verdict(event)
+            case PlanPublished():
+                self.published[event.component] = Published(event.version, event.plan)
+            case Act():
+                self._act(event)
+
+    def _enrolled(self, event: Enrolled) -> None:
+        device = Device(event.index, event.device_id, device_key(event.device_id), dict(event.labels))
+        self.devices.append(DeviceRow(device, event.public_key, event.at_ms, dict(event.facts)))
+        self.by_id[event.device_id] = event.index
+        self.by_public_key[event.public_key] = event.index
+        self.tokens[event.token_id].used += 1
+
+    def _heard(self, index: int, seq: int, at_ms: int) -> DeviceRow:
+        row = self.devices[index]
+        row.last_seq = max(row.last_seq, seq)
+        row.last_heard_ms = at_ms
+        return row
+
+    def _leased(self, event: Leased) -> None:
+        rollout = self.rollouts[event.rollout]
+        row = self._heard(event.index, event.seq, event.at_ms)
+        if event.installed is None:
+            row.installed.pop(rollout.spec.component, None)
+        else:
+            row.installed[rollout.spec.component] = event.installed
+        rollout.lease(event.position, event.ring, event.arm, event.at_ms, late=event.late)
+        if event.arm is Arm.TREATED:
+            self.in_flight.enter(event.index, event.labels)
+
+    def _reported(self, event: Reported) -> None:
+        rollout = self.rollouts[event.rollout]
+        row = self._heard(event.index, event.seq, event.at_ms)
+        row.last_report = event
+        treated = bool(rollout.evidence.treated_lease[event.position])
+        news = rollout.report(event.position, event.ring, event.outcome)
+        if news and treated and event.outcome is Outcome.CONFIRMED:
+            self.in_flight.leave(event.index)
+            row.installed[rollout.spec.component] = rollout.spec.candidate.sha256
+
+    def _verdict(self, event: VerdictTaken) -> None:
+        rollout = self.rollouts[event.rollout]
+        verdict = event.verdict
+        self.verdicts.setdefault(event.rollout, []).append(event)
+        rollout.verdict = verdict.kind.value
+        rollout.move(verdict.happening, verdict.sentence, event.at_ms)
+        if verdict.happening is Happening.OPENED:
+            rollout.open_ring(verdict.ring, event.at_ms)
+        self._settle(rollout)
+
+    def _settle(self, rollout: Rollout) -> None:
+        if rollout.phase in ENDED and self.active.get(rollout.spec.component) == rollout.spec.rollout:
+            del self.active[rollout.spec.component]
+
+    def _act(self, event: Act) -> None:
+        self.acts.append(event)
+        body = event.body
+        match event.what:
+            case "token_created":
+                token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
+                self.tokens[token.token_id] = token
+            case "release_logged":
+                manifest = read(Manifest, body["manifest"], "manifest")
+                terms = read(ReleaseTerms, body["terms"], "terms")
+                self.releases[body["digest"]] = Release(body["digest"], manifest, terms, event.at_ms)
+            case "rollout_started":
+                self._start(read(RolloutSpec, body["spec"], "rollout"), event.at_ms)
+            case "rollout_paused" | "rollout_resumed" | "rollout_aborted":
+                rollout = self.rollouts[body["rollout"]]
+                sentence = f"{event.what.removeprefix('rollout_')} by {event.who}: {event.why}"
+                rollout.move(_OPERATOR[event.what], sentence, event.at_ms)
+                self._settle(rollout)
+            case "device_retired":
+                self.in_flight.leave(body["index"])
+            case _:
+                pass  # an act that changes no state is on record all the same
+
+    def _start(self, spec: RolloutSpec, at_ms: int) -> None:
+        keys = np.array([self.devices[index].device.key for index in spec.roster], dtype=np.uint64)
+        self.rollouts[spec.rollout] = Rollout(spec, keys, at_ms)
+        self.active[spec.component] = spec.rollout
+
+    def newest_rollout(self, component: str) -> Rollout | None:
+        """Give the rollout that the component's plan speaks of: the last one started."""
+        found = [r for r in self.rollouts.values() if r.spec.component == component]
+        return found[-1] if found else None
+
+
+_OPERATOR = {
+    "rollout_paused": Happening.PAUSE,
+    "rollout_resumed": Happening.RESUME,
+    "rollout_aborted": Happening.ABORT,
+}
+
+
+def fold(events: Iterable[Event]) -> ServerState:
+    """Replay events from the beginning."""
+    state = ServerState()
+    for event in events:
+        state.apply(event)
+    return state

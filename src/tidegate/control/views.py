@@ -1,0 +1,130 @@
+"""The state as people and scripts see it: plain values for the API, the CLI and the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tidegate.control.state import DeviceRow, Release, ServerState
+from tidegate.core.admission import main_room
+from tidegate.core.evidence import LeaseState
+from tidegate.core.rollout import Rollout
+from tidegate.core.wire import plain
+
+Json = dict[str, Any]
+
+
+def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: bool = False) -> Json:
+    """Show one rollout; with `devices` also where each device of the roster stands."""
+    spec, evidence = rollout.spec, rollout.evidence
+    silent = evidence.silent(now_ms, rollout.observe_ms)
+    release = state.releases.get(spec.candidate.sha256)
+    view: Json = {
+        "rollout": spec.rollout,
+        "component": spec.component,
+        "release": {
+            "digest": spec.candidate.sha256,
+            "seq": spec.candidate.seq,
+            "version": release.manifest.version if release else "",
+        },
+        "phase": rollout.phase.value,
+        "verdict": rollout.verdict,
+        "sentence": rollout.sentence,
+        "devices": rollout.devices,
+        "exposed": evidence.exposed,
+        "confirmed": evidence.confirmed,
+        "reverted": evidence.reverted,
+        "silent": silent,
+        "pending": evidence.exposed - evidence.confirmed - evidence.reverted - silent,
+        "never_exposed": rollout.devices - evidence.exposed,
+        "budget": {
+            "max_harmed": spec.budget.max_harmed,
+            "confidence": spec.budget.confidence,
+            "used": evidence.reverted + silent,
+            "at_risk": evidence.exposed - evidence.confirmed,
+            "room": main_room(rollout),
+        },
+        "rule": "statistical" if rollout.statistical else "certain",
+        "ring": rollout.ring_open,
+        "rings": rollout.rings.count,
+        "placebo": _placebo(rollout),
+        "started_ms": rollout.started_ms,
+        "ended_ms": rollout.ended_ms,
+        "observe_s": spec.observe_s,
+        "caps": {cap.label: cap.at_most for cap in spec.caps},
+    }
+    if devices:
+        view["where"] = [_standing(state, rollout, position, now_ms) for position in range(rollout.devices)]
+    return view
+
+
+def _placebo(rollout: Rollout) -> Json:
+    evidence = rollout.evidence
+    newest = ~evidence.treated_lease & (evidence.state != LeaseState.NONE)
+    running = newest & (evidence.state == LeaseState.PENDING)
+    return {"devices": int(np.count_nonzero(newest)), "pending": int(np.count_nonzero(running))}
+
+
+def _standing(state: ServerState, rollout: Rollout, position: int, now_ms: int) -> Json:
+    index = rollout.spec.roster[position]
+    return {
+        "index": index,
+        "device_id": state.devices[index].device.device_id,
+        "ring": int(rollout.rings.treated[position]),
+        "standing": standing(rollout, position, now_ms),
+    }
+
+
+def standing(rollout: Rollout, position: int, now_ms: int) -> str:
+    """Say in one word where a device stands: waiting, placebo, applying, confirmed, reverted, silent, late."""
+    evidence = rollout.evidence
+    lease = LeaseState(int(evidence.state[position]))
+    treated = bool(evidence.treated_lease[position])
+    if lease is LeaseState.PENDING:
+        in_time = int(evidence.leased_ms[position]) + rollout.observe_ms > now_ms
+        if treated:
+            return "applying" if in_time else "silent"
+        return "placebo" if in_time else "waiting"
+    if treated:
+        return "confirmed" if lease is LeaseState.CONFIRMED else "reverted"
+    return "late" if position in rollout.overdue else "waiting"
+
+
+def device_view(row: DeviceRow) -> Json:
+    """Show one device."""
+    return {
+        "device_id": row.device.device_id,
+        "index": row.device.index,
+        "labels": row.device.labels,
+        "facts": row.facts,
+        "installed": row.installed,
+        "enrolled_ms": row.enrolled_ms,
+        "last_heard_ms": row.last_heard_ms,
+    }
+
+
+def release_view(release: Release) -> Json:
+    """Show one release."""
+    return {
+        "component": release.manifest.component,
+        "seq": release.manifest.seq,
+        "version": release.manifest.version,
+        "digest": release.digest,
+        "driver": release.manifest.driver,
+        "logged_ms": release.logged_ms,
+        "not_after": release.terms.speed.not_after,
+        "speed": plain(release.terms.speed),
+        "notes": release.manifest.notes,
+    }
+
+
+def status_view(state: ServerState, now_ms: int, trouble: str) -> Json:
+    """Show the whole at a glance."""
+    return {
+        "devices": len(state.devices),
+        "releases": len(state.releases),
+        "trouble": trouble,
+        "now_ms": now_ms,
+        "rollouts": [rollout_view(state, rollout, now_ms) for rollout in state.rollouts.values()],
+    }

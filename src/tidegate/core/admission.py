@@ -1,0 +1,152 @@
+"""May this device act now? The one place that says yes to a lease, or when to ask again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.core.caps import InFlight
+from tidegate.core.evidence import LeaseState
+from tidegate.core.model import Arm, PlanState
+from tidegate.core.rollout import ENDED, Rollout
+from tidegate.core.window import certain_room
+
+LEAST_RETRY_S = 0.5
+MOST_RETRY_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The device may act. `repeated` says that this very lease was given before."""
+
+    ring: int
+    arm: Arm
+    late: bool = False
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The device must wait. `reason` is one of cap, lane, window, paused, rank."""
+
+    reason: str
+    retry_after_s: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """This rollout has nothing (more) for the device."""
+
+    sentence: str
+
+
+def accepts(rollout: Rollout, ring: int, now_ms: int) -> bool:
+    """Say whether a ring still takes its members: from its opening, for the spread and one observation time."""
+    if ring not in rollout.opened_ms or ring in rollout.closed:
+        return False
+    return now_ms < rollout.opened_ms[ring] + (rollout.spec.spread_s + rollout.spec.observe_s) * 1000
+
+
+def admit(
+    rollout: Rollout, position: int, labels: Mapping[str, str], in_flight: InFlight, window: int, now_ms: int
+) -> Grant | NotYet | Never:
+    """Decide on one announcement. Pure: the caller appends the lease durably before it answers.
+
+    Args:
+        rollout: the state that the log folds into.
+        position: the device's row in the roster.
+        labels: the device's labels at this moment.
+        in_flight: exposed and unconfirmed devices over all rollouts.
+        window: treated devices that the statistical rule lets be exposed, in the order of the rings.
+        now_ms: the moment, in the time that the log's events carry.
+    """
+    if rollout.phase in ENDED:
+        return Never(f"the rollout is {rollout.phase.value}: {rollout.sentence}")
+    standing = _standing_lease(rollout, position)
+    if standing is not None:
+        return standing
+    if rollout.phase is PlanState.PAUSED:
+        return NotYet("paused", _wait(rollout), "the rollout is paused")
+    if position in rollout.overdue:
+        return _admit_late(rollout, labels, in_flight)
+    ring = _next_ring(rollout, position, now_ms)
+    if ring is None:
+        return NotYet("rank", _wait(rollout), "its turn has not come: its ring is not open yet")
+    if rollout.rings.treated[position] != ring:
+        return Grant(ring, Arm.PLACEBO)
+    if rollout.rings.sizes[ring - 1] > window and main_room(rollout) < 1:
+        return NotYet("window", _wait(rollout), "the window is full until exposed devices confirm")
+    return _capped(rollout, labels, in_flight, Grant(ring, Arm.TREATED))
+
+
+def main_room(rollout: Rollout) -> int:
+    """Count the leases that the certain rule allows now to devices that are in time."""
+    budget, evidence = rollout.spec.budget, rollout.evidence
+    exposed = evidence.exposed - evidence.late_exposed
+    confirmed = evidence.confirmed - evidence.late_confirmed
+    most = budget.max_harmed - late_budget(rollout)
+    return certain_room(exposed, confirmed, most, min(budget.first_ring, most))
+
+
+def late_budget(rollout: Rollout) -> int:
+    """Give the share of the budget that is kept for late devices.
+
+    A fleet too small for the statistical rule runs on the certain rule as a whole, which asks for no order of arrival:
+    late devices then need no share of their own.
+    """
+    budget = rollout.spec.budget
+    if not rollout.statistical:
+        return 0
+    return int(budget.max_harmed * budget.late_budget_share)
+
+
+def late_room(rollout: Rollout) -> int:
+    """Count the leases that the certain rule allows now to late devices."""
+    share = late_budget(rollout)
+    if share == 0 and not rollout.statistical:
+        evidence, budget = rollout.evidence, rollout.spec.budget
+        return certain_room(evidence.exposed, evidence.confirmed, budget.max_harmed, budget.first_ring)
+    return certain_room(rollout.evidence.late_exposed, rollout.evidence.late_confirmed, share, share)
+
+
+def _standing_lease(rollout: Rollout, position: int) -> Grant | Never | None:
+    evidence = rollout.evidence
+    state = LeaseState(int(evidence.state[position]))
+    ring = int(evidence.ring_at_lease[position])
+    treated = bool(evidence.treated_lease[position])
+    if treated and state is not LeaseState.PENDING:
+        return Never(f"this device has had its treated lease; it ended {state.name.lower()}")
+    if state is LeaseState.PENDING and (treated or ring not in rollout.closed):
+        arm = Arm.TREATED if treated else Arm.PLACEBO
+        return Grant(ring, arm, late=bool(evidence.late[position]), repeated=True)
+    return None
+
+
+def _next_ring(rollout: Rollout, position: int, now_ms: int) -> int | None:
+    """Find the first open ring that the device belongs to and has had no lease in."""
+    first = int(max(rollout.rings.enter[position], rollout.evidence.ring_at_lease[position] + 1))
+    for ring in range(first, min(int(rollout.rings.treated[position]), rollout.ring_open) + 1):
+        if accepts(rollout, ring, now_ms):
+            return ring
+    return None
+
+
+def _admit_late(rollout: Rollout, labels: Mapping[str, str], in_flight: InFlight) -> Grant | NotYet:
+    room = late_room(rollout)
+    if room < 1:
+        return NotYet("window", _wait(rollout), "late devices wait for the certain rule's next free place")
+    ring = rollout.ring_open
+    return _capped(rollout, labels, in_flight, Grant(ring, Arm.TREATED, late=True))
+
+
+def _capped(rollout: Rollout, labels: Mapping[str, str], in_flight: InFlight, grant: Grant) -> Grant | NotYet:
+    group = in_flight.refuses(rollout.spec.caps, labels)
+    if group is None:
+        return grant
+    return NotYet("cap", _wait(rollout), f"the cap on {group[0]}={group[1]} is used up")
+
+
+def _wait(rollout: Rollout) -> float:
+    """Give the time to ask again: about when the next confirmation can free a place."""
+    return min(max(rollout.spec.soak_s / 2, LEAST_RETRY_S), MOST_RETRY_S)

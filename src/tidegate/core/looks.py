@@ -1,0 +1,289 @@
+"""The planned sizes of the looks: after how many exposed devices the evidence is read, fixed before anyone answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from tidegate.core.looks_design import MARGIN, Evidence, steps
+from tidegate.core.looks_exact import ExactTest
+
+MOST_LOOKS = 40
+"""More rings than this are no schedule: the planner calls the budget infeasible."""
+MARGINS = (4.0, 3.5, 3.0, 2.5, 2.0)
+"""Bad luck that a plan may stand beyond the least, in standard deviations, if it costs no ring."""
+PLACEBO_SHARES = (0.75, 0.5, 0.375, 0.25, 0.125)
+"""Fewer placebo devices than asked for let a ring reach further into a roster that runs short of them."""
+MOST_RINGS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LookPlan:
+    """The looks of a rollout, fixed when it starts.
+
+    Attributes:
+        devices: size of the roster N.
+        max_harmed: budget B that the statistical rule may use, in devices.
+        alpha: 1 - confidence, as far as it is this plan's share.
+        look_alpha: alpha that each look spends. With no skipping only the look with n_j < M <= n_(j+1) can break the
+            promise, so each may spend all of it; where a size is looked at twice, half each.
+        placebo_per_treated: placebo devices beside each treated one, as far as unexposed devices are left.
+        q: background failure rate that was planned for; the promise does not depend on it.
+        q_gate: share of failures, and of hidden harm, that is put up with.
+        canary: devices that may be exposed while nobody has confirmed.
+        sizes: cumulative treated devices n_1 < n_2 < ...; the look at n_j opens n_(j+1) and never more.
+        placebo: placebo devices of each ring; 0 for a ring that reaches the end.
+        tests: "exact" or "chernoff" for the look at each size.
+        thetas: planned tilt of each look in the Chernoff form.
+        feasible: whether the sizes reach the whole roster.
+        reason: one sentence for a person.
+    """
+
+    devices: int
+    max_harmed: int
+    alpha: float
+    look_alpha: float
+    placebo_per_treated: float
+    q: float
+    q_gate: float
+    canary: int
+    sizes: tuple[int, ...]
+    placebo: tuple[int, ...]
+    tests: tuple[str, ...]
+    thetas: tuple[float, ...]
+    feasible: bool
+    reason: str
+
+    @property
+    def rings(self) -> int:
+        """How many rings a good update takes under this plan, as far as the statistical rule carries it."""
+        return len(self.sizes)
+
+    def treated(self, ring: int) -> int:
+        """Treated devices of a ring, counted from 0."""
+        return self.sizes[ring] - (self.sizes[ring - 1] if ring else 0)
+
+
+def plan_looks(
+    devices: int,
+    max_harmed: int,
+    confidence: float = 0.999,
+    placebo_per_treated: float = 4.0,
+    q: float = 0.0,
+    q_gate: float = 0.05,
+    canary: int = 0,
+    *,
+    looks_per_size: int = 1,
+    most_looks: int = MOST_LOOKS,
+    robust: bool = True,
+) -> LookPlan:
+    """Plan the sizes at which the evidence is read, so that a good update passes every look.
+
+    Args:
+        devices: size of the roster N.
+        max_harmed: budget B, in devices.
+        confidence: 1 - alpha.
+        placebo_per_treated: placebo devices wanted beside each treated one; 0 for none.
+        q: expected background failure rate per device and observation window.
+        q_gate: share of harmed devices that may be hidden by background failures; also the placebo gate.
+        canary: first ring; 0 stands for `max_harmed`.
+        looks_per_size: 2 keeps half of each look's alpha for a second look at the same size.
+        most_looks: rings from which on the budget counts as infeasible.
+        robust: among plans with as few rings, take the one that stands the most bad luck with the background.
+
+    Returns:
+        The plan. If it is not feasible its sizes go as far as the statistical rule carries, and the certain rule
+        goes on from there.
+
+    Raises:
+        ValueError: naming what is out of range.
+
+    Source: "Planning the looks" and "Sharper, and simpler: no skipping" in the documentation of the promise.
+    """
+    _check(devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary)
+    if looks_per_size not in (1, 2):
+        raise ValueError("looks_per_size must be 1 or 2")
+    alpha = 1.0 - confidence
+    start = Evidence(
+        devices=devices,
+        max_harmed=max_harmed,
+        alpha=alpha / looks_per_size,
+        placebo_per_treated=placebo_per_treated,
+        q=q,
+        q_gate=q_gate,
+        canary=min(canary or max_harmed, max_harmed, devices),
+    )
+    return _plan(start, _best(start, most_looks, robust), alpha)
+
+
+def _best(start: Evidence, most_looks: int, robust: bool) -> tuple[Evidence, ...]:
+    """The path with the fewest rings; of those the one that stands the most bad luck with the background."""
+    starts = [(start, True)]
+    if start.q > 0 and start.placebo_per_treated > 0:
+        fewer = [replace(start, placebo_per_treated=start.placebo_per_treated * share) for share in PLACEBO_SHARES]
+        starts += [(one, True) for one in fewer] + [(start, False)]
+    paths: list[tuple[Evidence, ...]] = []
+    for one, even in starts:
+        paths.append(steps(one, MARGIN, most_looks, even))
+        if not robust and paths[-1][-1].exposed >= start.devices:
+            return paths[-1]
+    best = min(paths, key=lambda path: (-path[-1].exposed, len(path)))
+    if best[-1].exposed < start.devices or start.q == 0:
+        return best
+    for margin in MARGINS:
+        for one, even in starts:
+            path = steps(one, margin, len(best), even)
+            if path[-1].exposed >= start.devices:
+                return path
+    return best
+
+
+def _plan(start: Evidence, path: tuple[Evidence, ...], alpha: float) -> LookPlan:
+    feasible = path[-1].exposed >= start.devices
+    if feasible:
+        reason = f"{len(path)} rings reach all {start.devices} devices"
+    else:
+        reason = (
+            f"max_harmed = {start.max_harmed} cannot be certified on {start.devices} devices when a share of "
+            f"{start.q:g} falls silent by itself: the looks reach {path[-1].exposed} devices in {len(path)} rings"
+        )
+    return LookPlan(
+        devices=start.devices,
+        max_harmed=start.max_harmed,
+        alpha=alpha,
+        look_alpha=start.alpha,
+        placebo_per_treated=start.placebo_per_treated,
+        q=start.q,
+        q_gate=start.q_gate,
+        canary=start.canary,
+        sizes=tuple(step.exposed for step in path),
+        placebo=tuple(step.placebo[-1] for step in path),
+        tests=tuple(step.test for step in path),
+        thetas=tuple(step.theta for step in path),
+        feasible=feasible,
+        reason=reason,
+    )
+
+
+def min_max_harmed(
+    devices: int,
+    confidence: float = 0.999,
+    placebo_per_treated: float = 4.0,
+    q: float = 0.0,
+    q_gate: float = 0.05,
+    canary: int = 0,
+    *,
+    most_looks: int = MOST_LOOKS,
+) -> int:
+    """Find the smallest `max_harmed` for which the looks reach everyone, by bisection. Arguments as `plan_looks`."""
+
+    def feasible(budget: int) -> bool:
+        first = min(canary, budget)
+        return plan_looks(
+            devices, budget, confidence, placebo_per_treated, q, q_gate, first, most_looks=most_looks, robust=False
+        ).feasible
+
+    low, high = 0, 1
+    while high < devices and not feasible(high):
+        low, high = high, min(high * 2, devices)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if feasible(middle) else (middle, high)
+    return high
+
+
+@lru_cache(maxsize=1024)
+def time_limit_rings(devices: int, max_harmed: int, confidence: float = 0.999, canary: int = 0) -> int:
+    """Count the rings that the exact rule needs with no background at all, the canary included: T* in units of D.
+
+    Args:
+        devices: size of the roster.
+        max_harmed: budget B, in devices.
+        confidence: 1 - alpha.
+        canary: first ring; 0 stands for `max_harmed`.
+
+    Returns:
+        Rings, at least 1.
+
+    Raises:
+        ValueError: naming what is out of range.
+    """
+    _check(devices, max_harmed, confidence, 0.0, 0.0, 0.0, canary)
+    exposed, rings = min(canary or max_harmed, max_harmed, devices), 1
+    while exposed < devices:
+        exposed, rings = clean_reach(exposed, devices, max_harmed, 1.0 - confidence), rings + 1
+        if rings > MOST_RINGS:
+            raise ValueError("the exact rule would need more than ten million rings")
+    return rings
+
+
+def clean_reach(exposed: int, devices: int, max_harmed: int, alpha: float) -> int:
+    """Say how far exposure may reach when none of the exposed failed: exact hypergeometric rule, at least n + B."""
+
+    def passes(target: int) -> bool:
+        return bool(ExactTest(max_harmed, exposed, target, math.inf, alpha).passes(0, 0))
+
+    low, high = min(exposed + max_harmed, devices), devices
+    if passes(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low
+
+
+def certain_rings(devices: int, max_harmed: int, canary: int) -> tuple[int, ...]:
+    """Give the rings of a good update under the certain rule alone, when each ring is confirmed before the next.
+
+    Args:
+        devices: size of the roster.
+        max_harmed: the budget B, in devices.
+        canary: the first ring, in devices.
+
+    Returns:
+        Cumulative numbers of exposed devices, strictly rising, the last one `devices`.
+
+    Raises:
+        ValueError: for a budget or canary below 1, or if there would be more than ten million rings.
+
+    Source: the certain rule, exposed - confirmed < min(B, canary + confirmed), section 3.1 of the design.
+    """
+    if certain_ring_count(devices, max_harmed, canary) > MOST_RINGS:
+        raise ValueError("the certain rule would need more than ten million rings: ask certain_ring_count instead")
+    sizes: list[int] = []
+    exposed = 0
+    while exposed < devices:
+        exposed = min(devices, exposed + min(max_harmed, canary + exposed))
+        sizes.append(exposed)
+    return tuple(sizes)
+
+
+def certain_ring_count(devices: int, max_harmed: int, canary: int) -> int:
+    """Count the rings of `certain_rings` without listing them: a ramp, then `max_harmed` devices a ring."""
+    if max_harmed < 1 or canary < 1:
+        raise ValueError("max_harmed and canary must be at least 1 device")
+    exposed, rings = 0, 0
+    while exposed < devices and canary + exposed < max_harmed:
+        exposed += min(devices - exposed, canary + exposed)
+        rings += 1
+    return rings - (exposed - devices) // max_harmed
+
+
+def _check(
+    devices: int, max_harmed: int, confidence: float, placebo_per_treated: float, q: float, q_gate: float, canary: int
+) -> None:
+    if devices < 1:
+        raise ValueError(f"devices must be at least 1, not {devices}")
+    if max_harmed < 1:
+        raise ValueError(f"max_harmed must be at least 1 device, not {max_harmed}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+    if not 0 <= placebo_per_treated < math.inf:
+        raise ValueError(f"placebo_per_treated must be 0 or more, not {placebo_per_treated}")
+    if not 0 <= q < 1:
+        raise ValueError(f"q must lie in [0, 1), not {q}")
+    if not 0 <= q_gate < 1:
+        raise ValueError(f"q_gate must lie in [0, 1), not {q_gate}")
+    if canary < 0:
+        raise ValueError(f"canary must not be negative, not {canary}")

@@ -1,0 +1,204 @@
+"""The rollout: its phases as a table, and the state that its events fold into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.core.caps import Cap
+from tidegate.core.evidence import Evidence
+from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState
+from tidegate.core.rings import Rings, draw_rings
+
+
+class Happening(str, Enum):
+    """What can happen to a rollout."""
+
+    OPENED = "opened"
+    """The evidence lets the next ring begin."""
+    STUCK = "stuck"
+    """Nothing is under way, and the evidence does not let the next ring begin."""
+    HARM = "harm"
+    """The evidence says that the candidate harms devices."""
+    PAUSE = "pause"
+    """An operator pauses it."""
+    RESUME = "resume"
+    """An operator resumes it."""
+    ABORT = "abort"
+    """An operator ends it; unconfirmed devices return."""
+    COMPLETE = "complete"
+    """Every device of the roster has confirmed."""
+
+
+class Effect(Enum):
+    """What the controller must do about it."""
+
+    PUBLISH = "publish a plan that says so"
+    INCIDENT = "open an incident"
+
+
+class Step(NamedTuple):
+    """A row's right-hand side."""
+
+    phase: PlanState
+    effects: tuple[Effect, ...]
+
+
+P, H, F = PlanState, Happening, Effect
+
+STEPS: dict[tuple[PlanState, Happening], Step] = {
+    (P.OPEN, H.OPENED): Step(P.OPEN, (F.PUBLISH,)),
+    (P.OPEN, H.STUCK): Step(P.HOLD, (F.PUBLISH,)),
+    (P.OPEN, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
+    (P.OPEN, H.PAUSE): Step(P.PAUSED, (F.PUBLISH,)),
+    (P.OPEN, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
+    (P.OPEN, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
+    (P.HOLD, H.OPENED): Step(P.OPEN, (F.PUBLISH,)),
+    (P.HOLD, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
+    (P.HOLD, H.PAUSE): Step(P.PAUSED, (F.PUBLISH,)),
+    (P.HOLD, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
+    (P.HOLD, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
+    (P.PAUSED, H.RESUME): Step(P.OPEN, (F.PUBLISH,)),
+    (P.PAUSED, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
+    (P.PAUSED, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
+    (P.PAUSED, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
+}
+"""Halted and closed are final: the same candidate goes on only in a new rollout, with what is left of its budget."""
+
+ENDED = frozenset({P.HALTED, P.CLOSED})
+
+
+def step(phase: PlanState, happening: Happening) -> Step | None:
+    """Give the next phase and what to do, or None where the happening has no place in the phase."""
+    return STEPS.get((phase, happening))
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSpec:
+    """What is fixed when a rollout starts: the frozen roster, the order, the budget and the rings.
+
+    `roster` holds device indices; `sizes` are the cumulative ring sizes.
+    """
+
+    rollout: str
+    component: str
+    candidate: Candidate
+    replaces: tuple[str, ...]
+    order_salt: str
+    arm_secret: str
+    budget: Budget
+    sizes: tuple[int, ...]
+    roster: tuple[int, ...]
+    observe_s: int
+    soak_s: int
+    lease_ttl_s: int
+    rule: str = "certain"
+    spread_s: int = 0
+    caps: tuple[Cap, ...] = ()
+    scope: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.roster:
+            raise ValueError("a rollout needs at least one device")
+        if self.observe_s < 1 or self.observe_s <= self.soak_s:
+            raise ValueError(f"observe_s ({self.observe_s}) must be longer than the soak ({self.soak_s} s)")
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedRing:
+    """A ring's evidence, frozen when it closed, and the devices that had no lease by then."""
+
+    ring: int
+    treated: int
+    treated_failed: int
+    placebo: int
+    placebo_failed: int
+    late: tuple[int, ...]
+
+
+class Rollout:
+    """One rollout's state: a fold over its events. It decides nothing; `admission` and `course` do."""
+
+    def __init__(self, spec: RolloutSpec, keys: npt.NDArray[np.uint64], started_ms: int) -> None:
+        self.spec = spec
+        self.started_ms = started_ms
+        self.rings: Rings = draw_rings(
+            keys,
+            bytes.fromhex(spec.order_salt),
+            bytes.fromhex(spec.arm_secret),
+            spec.rollout,
+            spec.sizes,
+            spec.budget.placebo_per_treated,
+        )
+        self.position = {index: row for row, index in enumerate(spec.roster)}
+        self.evidence = Evidence(self.rings)
+        self.phase = PlanState.OPEN
+        self.ring_open = 0
+        self.opened_ms: dict[int, int] = {}
+        self.closed: dict[int, ClosedRing] = {}
+        self.overdue: set[int] = set()
+        self.sentence = "started; no ring is open yet"
+        self.verdict = ""
+        self.ended_ms: int | None = None
+
+    @property
+    def observe_ms(self) -> int:
+        """The observation time, in milliseconds."""
+        return self.spec.observe_s * 1000
+
+    def lease(self, position: int, ring: int, arm: Arm, at_ms: int, *, late: bool) -> None:
+        """Fold a lease."""
+        self.evidence.grant(position, ring, arm, at_ms, late=late)
+
+    def report(self, position: int, ring: int, outcome: Outcome) -> bool:
+        """Fold a report; give whether it was news."""
+        return self.evidence.report(position, ring, outcome)
+
+    def open_ring(self, ring: int, at_ms: int) -> None:
+        """Fold the opening of a ring. What is open already stays as it was."""
+        if ring > self.ring_open:
+            self.ring_open = ring
+            self.opened_ms[ring] = at_ms
+
+    def close_ring(self, closed: ClosedRing) -> None:
+        """Fold the closing of a ring; its devices without a lease are late from now on."""
+        self.closed[closed.ring] = closed
+        self.overdue.update(closed.late)
+
+    def move(self, happening: Happening, sentence: str, at_ms: int) -> tuple[Effect, ...]:
+        """Fold a happening: the phase changes by the table. One that has no place changes nothing."""
+        after = step(self.phase, happening)
+        if after is None:
+            return ()
+        self.phase = after.phase
+        self.sentence = sentence
+        if self.phase in ENDED:
+            self.ended_ms = at_ms
+        return after.effects
+
+    @property
+    def statistical(self) -> bool:
+        """Whether the statistical rule can open the window; if not, the certain rule carries the whole fleet."""
+        return self.look_plan is not None
+
+    @property
+    def covered(self) -> int:
+        """Devices that run the candidate, confirmed."""
+        return self.evidence.confirmed
+
+    @property
+    def devices(self) -> int:
+        """The roster's size."""
+        return len(self.spec.roster)
+
+
+def diagram() -> str:
+    """Draw the table as a Mermaid state diagram, for the docs."""
+    lines = ["stateDiagram-v2", "    [*] --> open"]
+    for (phase, happening), (after, _) in STEPS.items():
+        lines.append(f"    {phase.value} --> {after.value}: {happening.name.lower()}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,89 @@
+"""Advance, hold or halt, each with the counts it was taken on and the sentence that explains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tidegate.core.rollout import Happening
+
+
+class VerdictKind(str, Enum):
+    """What the evidence says. Hold is no success and no failure: it cannot be told yet."""
+
+    ADVANCE = "advance"
+    HOLD = "hold"
+    HALT = "halt"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The counts that a verdict was taken on; kept with it in the log."""
+
+    exposed: int
+    confirmed: int
+    reverted: int
+    silent: int
+    placebo: int
+    placebo_failed: int
+    max_harmed: int
+    devices: int
+    log_evidence_of_harm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One decision about one rollout."""
+
+    kind: VerdictKind
+    happening: Happening
+    ring: int
+    sentence: str
+    figures: Figures
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count:,} devices"
+
+
+def advance(ring: int, ring_size: int, placebo_size: int, by: str, figures: Figures) -> Verdict:
+    """The next ring may begin; `by` names the rule that let it."""
+    proof = f"{figures.confirmed:,} of {figures.exposed:,} exposed have confirmed" if figures.exposed else "the canary"
+    beside = f", {placebo_size:,} placebo beside" if placebo_size else ""
+    sentence = f"ring {ring} opens for {_devices(ring_size)}{beside}: {proof}; {by}"
+    return Verdict(VerdictKind.ADVANCE, Happening.OPENED, ring, sentence, figures)
+
+
+def complete(ring: int, figures: Figures) -> Verdict:
+    """Everyone has confirmed."""
+    sentence = f"all {_devices(figures.devices)} of the roster run the candidate and have confirmed"
+    return Verdict(VerdictKind.ADVANCE, Happening.COMPLETE, ring, sentence, figures)
+
+
+def hold(ring: int, late: int, figures: Figures) -> Verdict:
+    """Nothing is under way and nothing may begin: it cannot be told whether going on is safe."""
+    open_risk = figures.exposed - figures.confirmed
+    sentence = (
+        f"{_devices(open_risk)} exposed without a confirmation"
+        f" ({figures.silent:,} silent, {figures.reverted:,} reverted)"
+        f" of {figures.max_harmed:,} that may be harmed"
+    )
+    if late:
+        sentence += f"; {_devices(late)} did not come while their ring was open"
+    return Verdict(VerdictKind.HOLD, Happening.STUCK, ring, sentence, figures)
+
+
+def halt(ring: int, one_in: float, figures: Figures) -> Verdict:
+    """The candidate harms devices. `one_in`: a harmless one would look like this once in so many rollouts."""
+    failed = figures.reverted + figures.silent
+    beside = (
+        f", and {figures.placebo_failed:,} of {figures.placebo:,} placebo devices"
+        if figures.placebo
+        else ", no placebo"
+    )
+    sentence = (
+        f"{failed:,} of {_devices(figures.exposed)} exposed failed ({figures.reverted:,} reverted themselves,"
+        f" {figures.silent:,} fell silent){beside}: a harmless candidate would look like this"
+        f" in fewer than 1 of {one_in:,.0f} rollouts"
+    )
+    return Verdict(VerdictKind.HALT, Happening.HARM, ring, sentence, figures)

@@ -1,0 +1,224 @@
+"""How many devices may be exposed at this moment: the wider of the certain and the statistical rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.core.bounds import THETAS, upper_bound
+from tidegate.core.looks import LookPlan
+from tidegate.core.looks_design import PLANNED_SHARE
+from tidegate.core.looks_exact import ExactTest
+
+Counts = npt.NDArray[np.int64]
+Count = int | Counts
+
+
+@dataclass(frozen=True, slots=True)
+class RingCounts:
+    """What is known of one ring. A pending treated lease counts as FAILED, a pending placebo lease as FINE.
+
+    So a look before the ring is resolved is only ever too careful: it spends no alpha.
+
+    Attributes:
+        treated: m, devices given a treated lease.
+        placebo: c, devices given a placebo lease beside them.
+        treated_failed: y, silent, reverted or still pending; an int, or an int64 array of shape (replicates,).
+        placebo_failed: x, silent or reverted; an int, or an int64 array of shape (replicates,).
+
+    `treated` and `placebo` may be arrays as well; replicates with equal ring sizes are computed together.
+    """
+
+    treated: Count
+    placebo: Count
+    treated_failed: Count
+    placebo_failed: Count
+
+
+def tally(treated: int, treated_fine: Count, placebo: int, placebo_failed: Count) -> RingCounts:
+    """Count a ring at any moment: whatever of the treated is not known to be fine counts as failed.
+
+    Args:
+        treated: treated leases of the ring.
+        treated_fine: how many of them are confirmed.
+        placebo: placebo leases of the ring.
+        placebo_failed: how many of them are known to be silent past the observation time, or reverted.
+    """
+    return RingCounts(treated, placebo, treated - treated_fine, placebo_failed)
+
+
+@overload
+def certain_room(exposed: int, confirmed: int, max_harmed: int, canary: int) -> int: ...
+@overload
+def certain_room(exposed: Counts, confirmed: Counts, max_harmed: int, canary: int) -> Counts: ...
+def certain_room(exposed: Count, confirmed: Count, max_harmed: int, canary: int) -> Count:
+    """Count the leases that may be granted now by the certain rule: exposed - confirmed < min(B, canary + confirmed).
+
+    Args:
+        exposed: devices given a treated lease so far; an int or an int64 array.
+        confirmed: how many of them confirmed; same kind. Reverted and silent devices stay unconfirmed for good.
+        max_harmed: the budget B, in devices.
+        canary: devices that may be exposed while nobody has confirmed.
+
+    Returns:
+        Leases, never negative; same kind. Granting that many at once keeps the rule.
+
+    Raises:
+        ValueError: if more are confirmed than exposed, or a count is negative.
+    """
+    if np.any(np.asarray(confirmed) > np.asarray(exposed)) or np.any(np.asarray(confirmed) < 0):
+        raise ValueError("confirmed must be 0 to exposed")
+    if max_harmed < 0 or canary < 0:
+        raise ValueError("max_harmed and canary must not be negative")
+    if isinstance(exposed, np.ndarray) or isinstance(confirmed, np.ndarray):
+        room = np.minimum(max_harmed, canary + confirmed) - (exposed - confirmed)
+        return np.maximum(room, 0)
+    return max(0, min(max_harmed, canary + confirmed) - (exposed - confirmed))
+
+
+def placebo_gate(q_gate: float, placebo_count: int) -> int:
+    """Say up to how many silent placebo devices a ring is evaluated: g c + 3 sqrt(g c) + 2, rounded down.
+
+    A ring is evaluated, and frozen, at the first moment from `observe_s` on at which so few are silent; the treated
+    arm is not looked at for that. An outage waits; it neither passes nor blocks for ever. A bare share would lose
+    many rings by chance alone.
+
+    Args:
+        q_gate: background share that is put up with, in [0, 1).
+        placebo_count: c, placebo devices of the ring.
+    """
+    if not 0 <= q_gate < 1 or placebo_count < 0:
+        raise ValueError("q_gate must lie in [0, 1) and placebo_count must not be negative")
+    mean = q_gate * placebo_count
+    return math.floor(mean + 3.0 * math.sqrt(mean) + 2.0)
+
+
+def gate_open(q_gate: float, placebo: int, silent_placebo: int, age_s: float, observe_s: float) -> bool:
+    """Say whether a ring may be evaluated and frozen now, `age_s` after its last lease."""
+    return age_s >= observe_s and silent_placebo <= placebo_gate(q_gate, placebo)
+
+
+def statistical_window(plan: LookPlan, rings: Sequence[RingCounts]) -> Count:
+    """Count the treated devices, in the order of exposure, that the statistical rule allows in total.
+
+    The look at the end of ring k may open ring k + 1 and nothing beyond (no skipping), so every look may spend all of
+    alpha. It may be repeated at any moment before the ring is frozen: pending leases only make it narrower.
+
+    Args:
+        plan: the looks, fixed when the rollout started.
+        rings: counts of the rings exposed so far, in order; none for a rollout that has not begun. A ring may hold
+            fewer treated devices than planned (the absent are late): the next one shrinks in proportion.
+
+    Returns:
+        Devices that may be exposed in total, at least those exposed so far (never a recall) and at most the roster;
+        an int, or an int64 array of shape (replicates,) if any count is an array.
+
+    Raises:
+        ValueError: for more rings than planned, or counts that cannot be.
+    """
+    if not rings:
+        return plan.sizes[0]
+    arrays = [_as_array(ring) for ring in rings]
+    stacked = np.stack(np.broadcast_arrays(*[a for ring in arrays for a in ring]))
+    table = stacked.reshape(len(rings), 4, -1)
+    _check_counts(table)
+    window = np.full(table.shape[2], plan.sizes[0], dtype=np.int64)
+    for last in range(len(rings)):
+        window = np.maximum(window, _look(plan, last, table[: last + 1]))
+    shape = stacked.shape[1:]
+    return window.reshape(shape) if shape else int(window[0])
+
+
+def window(
+    plan: LookPlan, rings: Sequence[RingCounts], exposed: int, confirmed: int, max_harmed: int | None = None
+) -> int:
+    """Count the devices that may be exposed in total: the wider of the certain and the statistical rule.
+
+    Args:
+        plan: the looks; its `max_harmed` is what the main part of the budget is.
+        rings: as for `statistical_window`.
+        exposed: devices given a treated lease so far.
+        confirmed: how many of them confirmed.
+        max_harmed: the budget for the certain rule, if it is not the plan's.
+
+    Returns:
+        Devices in total, at least `exposed`, at most the roster.
+    """
+    budget = plan.max_harmed if max_harmed is None else max_harmed
+    certain = exposed + certain_room(exposed, confirmed, budget, plan.canary)
+    return min(max(certain, int(statistical_window(plan, rings)), exposed), max(plan.devices, exposed))
+
+
+def ring_target(plan: LookPlan, ring: int, exposed: int) -> int:
+    """Say what a passed look at the end of a ring opens: the next size, in proportion where devices were absent.
+
+    It depends on who attended, never on how they fared: sizes that follow the outcomes would break the proof.
+
+    Args:
+        plan: the looks.
+        ring: the ring just exposed, counted from 0.
+        exposed: treated devices up to and including it.
+    """
+    if exposed <= 0:
+        return plan.sizes[0]
+    if ring + 1 >= len(plan.sizes):
+        return plan.devices if plan.feasible else max(plan.sizes[-1], exposed)
+    if exposed >= plan.sizes[ring]:
+        return plan.sizes[ring + 1]
+    return max(exposed, exposed * plan.sizes[ring + 1] // plan.sizes[ring])
+
+
+def _look(plan: LookPlan, ring: int, table: Counts) -> Counts:
+    """The window after one look; `table` has shape (rings, 4, replicates)."""
+    m, c, y, x = (table[:, i, :] for i in range(4))
+    exposed = m.sum(axis=0)
+    result = exposed.copy()
+    sizes = np.concatenate([m, c])
+    if np.all(sizes == sizes[:, :1]):
+        groups, member = sizes[:, :1], np.zeros(sizes.shape[1], dtype=np.int64)
+    else:
+        groups, member = np.unique(sizes, axis=1, return_inverse=True)
+        member = member.reshape(-1)
+    rings = len(table)
+    for number in range(groups.shape[1]):
+        mine = np.flatnonzero(member == number)
+        n = int(groups[:rings, number].sum())
+        target = ring_target(plan, ring, n)
+        if target <= n:
+            continue
+        passed = _passes(plan, ring, target, groups[:, number], y[:, mine], x[:, mine])
+        result[mine] = np.where(passed, target, n)
+    return result
+
+
+def _passes(plan: LookPlan, ring: int, target: int, sizes: Counts, y: Counts, x: Counts) -> npt.NDArray[np.bool_]:
+    m, c = np.split(sizes, 2)
+    test = plan.tests[min(ring, len(plan.tests) - 1)]
+    if test == "chernoff":
+        theta = plan.thetas[min(ring, len(plan.thetas) - 1)]
+        thetas = (theta, *THETAS)
+        weights = (PLANNED_SHARE, *[(1.0 - PLANNED_SHARE) / len(THETAS)] * len(THETAS))
+        bound = upper_bound(m, c, y.T, x.T, plan.look_alpha, thetas, weights)
+        reach = np.floor((1.0 - plan.q_gate) * plan.max_harmed / bound)
+        return np.asarray(reach >= target, dtype=np.bool_)
+    shares = [int(a) / int(b) if b else math.inf for a, b in zip(m, c, strict=True) if a]
+    # The smallest share of all rings is valid for each: a larger one only sends more background to the treated arm.
+    kappa = min(shares)
+    used = np.where(m > 0, 1, 0)[:, None]
+    rule = ExactTest(plan.max_harmed, int(m.sum()), target, kappa, plan.look_alpha, plan.q_gate)
+    return rule.passes(y.sum(axis=0), (x * used).sum(axis=0))
+
+
+def _as_array(ring: RingCounts) -> tuple[Counts, ...]:
+    values = (ring.treated, ring.placebo, ring.treated_failed, ring.placebo_failed)
+    return tuple(np.asarray(value, dtype=np.int64) for value in values)
+
+
+def _check_counts(table: Counts) -> None:
+    if np.any(table < 0) or np.any(table[:, 2] > table[:, 0]) or np.any(table[:, 3] > table[:, 1]):
+        raise ValueError("counts must not be negative, and no arm can have more failures than devices")

@@ -1,0 +1,1 @@
+"""The devices' HTTP: enrol, announce, reports and the static files."""

@@ -1,0 +1,141 @@
+"""The closed set of events that all server state is folded from; each has a version and replays for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tidegate.core.caps import Cap
+from tidegate.core.evidence import LeaseState
+from tidegate.core.model import Arm, Outcome
+from tidegate.core.rollout import ClosedRing, RolloutSpec
+from tidegate.core.verdict import Verdict
+
+__all__ = [
+    "Act",
+    "Arm",
+    "Cap",
+    "ClosedRing",
+    "Enrolled",
+    "Event",
+    "Labelled",
+    "LeaseState",
+    "Leased",
+    "Outcome",
+    "PlanPublished",
+    "Reported",
+    "RingClosed",
+    "RolloutSpec",
+    "VerdictTaken",
+    "decode",
+    "encode",
+]
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    at_ms: int
+    v: int = 1
+
+
+class Enrolled(_Event, tag="enrolled"):
+    """A device was given its identity. `public_key` makes a repeated enrolment give the same one."""
+
+    index: int
+    device_id: str
+    public_key: str
+    token_id: str
+    labels: dict[str, str]
+    facts: dict[str, str]
+
+
+class Labelled(_Event, tag="labelled"):
+    """A device's labels were set by a named person or system; the whole new set."""
+
+    index: int
+    labels: dict[str, str]
+    who: str
+    why: str
+
+
+class Leased(_Event, tag="leased"):
+    """An announcement and its lease, one fact: the device may act now."""
+
+    rollout: str
+    position: int
+    index: int
+    ring: int
+    arm: Arm
+    late: bool
+    installed: str | None
+    plan_version: int
+    attempt: int
+    seq: int
+    labels: dict[str, str]
+
+
+class Reported(_Event, tag="reported"):
+    """How a lease ended, in the device's words."""
+
+    rollout: str
+    position: int
+    index: int
+    ring: int
+    outcome: Outcome
+    seq: int
+    boot_s: int
+    probes: list[dict[str, Any]]
+    note: str
+
+
+class RingClosed(_Event, tag="ring_closed"):
+    """A ring's evidence was frozen; its arm salt is secret no longer."""
+
+    rollout: str
+    closed: ClosedRing
+    arm_salt: str
+
+
+class VerdictTaken(_Event, tag="verdict"):
+    """Advance, hold or halt, with the evidence it was taken on."""
+
+    rollout: str
+    verdict: Verdict
+
+
+class PlanPublished(_Event, tag="plan_published"):
+    """A plan is about to stand in the repository under this TUF version."""
+
+    component: str
+    rollout: str
+    version: int
+    plan: dict[str, Any]
+
+
+class Act(_Event, tag="act"):
+    """Something a named person or system did: who, what, why."""
+
+    what: str
+    who: str
+    why: str
+    body: dict[str, Any]
+
+
+Event = Enrolled | Labelled | Leased | Reported | RingClosed | VerdictTaken | PlanPublished | Act
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """Give the JSON text of an event."""
+    return _encoder.encode(event)
+
+
+def decode(data: bytes) -> Event:
+    """Read an event.
+
+    Raises:
+        msgspec.DecodeError: if it is none of the closed set.
+    """
+    return _decoder.decode(data)
