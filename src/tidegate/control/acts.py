@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidegate.control.state import Release, ServerState
+from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.caps import Cap
 from tidegate.core.errors import BadInput, NotFound, Refused
-from tidegate.core.looks import certain_rings
+from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
 from tidegate.core.model import Budget, Candidate, Manifest, PlanState, ReleaseTerms, check_name
 from tidegate.core.rollout import Happening, Rollout, RolloutSpec, step
 from tidegate.core.wire import encode, plain
@@ -36,6 +36,7 @@ class StartRequest:
     false_halt: float = 0.001
     canary: int = 0
     placebo_per_treated: float = 4.0
+    silent_rate: float = 0.0
     observe_s: int = 0
     spread_s: int = 0
     scope: dict[str, str] = field(default_factory=lambda: {})
@@ -127,6 +128,8 @@ def start_rollout(
             canary=said.canary,
             placebo_per_treated=said.placebo_per_treated,
         )
+        certain = certain_ring_count(len(roster), budget.max_harmed, budget.first_ring)
+        looks = _looks(len(roster), budget, said.silent_rate)
         spec = RolloutSpec(
             rollout=rollout,
             component=said.component,
@@ -140,7 +143,8 @@ def start_rollout(
             order_salt=release.terms.order_salt,
             arm_secret=arm_secret.hex(),
             budget=budget,
-            sizes=certain_rings(len(roster), budget.max_harmed, budget.first_ring),
+            planned_rings=looks.rings if looks else certain,
+            looks=looks,
             roster=roster,
             observe_s=said.observe_s or max(OBSERVE_PER_SOAK * health.soak_s, health.soak_s + 60),
             soak_s=health.soak_s,
@@ -162,12 +166,20 @@ def steer_rollout(state: ServerState, now_ms: int, by: Who, *, rollout: str, ver
         NotFound: for an unknown rollout.
         Refused: where the rollout's phase has no place for it.
     """
+    if verb not in _VERBS:
+        raise NotFound(f"a rollout can be {', '.join(_VERBS)}, not {verb!r}")
     found = find_rollout(state, rollout)
     what, happening = _VERBS[verb]
     if step(found.phase, happening) is None:
         raise Refused(f"rollout {found.spec.rollout} is {found.phase.value}: it cannot be {what.split('_')[1]}")
     body: dict[str, Any] = {"rollout": found.spec.rollout}
     return [Act(at_ms=now_ms, what=what, who=by.who, why=by.why, body=body)], found.spec.rollout
+
+
+def retire_device(state: ServerState, now_ms: int, by: Who, row: DeviceRow) -> tuple[list[Event], int]:
+    """Take a device out of the caps that it uses: it will not come back, or has been set right by hand."""
+    index = row.device.index
+    return [Act(at_ms=now_ms, what="device_retired", who=by.who, why=by.why, body={"index": index})], index
 
 
 def find_rollout(state: ServerState, name: str) -> Rollout:
@@ -177,6 +189,22 @@ def find_rollout(state: ServerState, name: str) -> Rollout:
         known = ", ".join(state.rollouts) or "none"
         raise NotFound(f"there is no rollout {name!r}; there are {known}")
     return found
+
+
+def _looks(devices: int, budget: Budget, silent_rate: float) -> LookPlan | None:
+    """Plan the looks of the statistical rule, or give None where the certain rule is as fast or the only one."""
+    main = budget.max_harmed - int(budget.max_harmed * budget.late_budget_share)
+    looks = plan_looks(
+        devices,
+        main,
+        budget.confidence,
+        budget.placebo_per_treated,
+        silent_rate,
+        budget.q_gate,
+        min(budget.first_ring, main),
+    )
+    certain = certain_ring_count(devices, budget.max_harmed, budget.first_ring)
+    return looks if looks.feasible and looks.rings < certain else None
 
 
 def _in_scope(state: ServerState, release: Release, scope: dict[str, str]) -> list[int]:

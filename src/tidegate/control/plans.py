@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate.core.assign import RANK_END, arm_commit, rank_text, ring_arm_salt
+from tidegate.core.assign import arm_commit, rank_text, ring_arm_salt
 from tidegate.core.model import Plan, PlanState
 from tidegate.core.rollout import Rollout
 from tidegate.core.wire import plain
@@ -17,7 +17,7 @@ RENEW_S = 300
 def plan_of(rollout: Rollout, now_s: int) -> Plan:
     """Make the plan of a rollout, issued at `now_s` (Unix seconds)."""
     spec, ring = rollout.spec, rollout.ring_open
-    announce = rollout.rings.announce_ranks[ring - 1] if ring else 0
+    announce = rollout.rings.drawn[ring - 1].announce_rank if ring else 0
     late_open = bool(rollout.overdue)
     return Plan(
         rollout=spec.rollout,
@@ -26,7 +26,7 @@ def plan_of(rollout: Rollout, now_s: int) -> Plan:
         state=rollout.phase if ring else PlanState.HOLD,
         candidate=spec.candidate,
         replaces=spec.replaces,
-        announce_rank=rank_text(min(announce, RANK_END - 1)),
+        announce_rank=rank_text(announce),
         late_open=late_open,
         arm_commit=arm_commit(ring_arm_salt(bytes.fromhex(spec.arm_secret), spec.rollout, ring)),
         observe_s=spec.observe_s,

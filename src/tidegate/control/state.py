@@ -154,7 +154,7 @@ class ServerState:
         rollout.verdict = verdict.kind.value
         rollout.move(verdict.happening, verdict.sentence, event.at_ms)
         if verdict.happening is Happening.OPENED:
-            rollout.open_ring(verdict.ring, event.at_ms)
+            rollout.open_ring(verdict.opens, event.at_ms)
         self._settle(rollout)
 
     def _settle(self, rollout: Rollout) -> None:

@@ -47,7 +47,7 @@ def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: 
         },
         "rule": "statistical" if rollout.statistical else "certain",
         "ring": rollout.ring_open,
-        "rings": rollout.rings.count,
+        "rings": max(rollout.spec.planned_rings, rollout.ring_open),
         "placebo": _placebo(rollout),
         "started_ms": rollout.started_ms,
         "ended_ms": rollout.ended_ms,

@@ -77,8 +77,8 @@ def _outside(state: ServerState, row: DeviceRow, rollout: Rollout) -> str:
 
 def _waiting(row: DeviceRow, rollout: Rollout, position: int) -> str:
     ring = int(rollout.rings.treated[position])
-    if ring > rollout.ring_open:
-        return f"waits for ring {ring} of {rollout.rings.count}; ring {rollout.ring_open} is open ({rollout.sentence})"
+    if ring == 0:
+        return f"waits for a later ring; ring {rollout.ring_open} is open ({rollout.sentence})"
     return f"ring {ring} is open for it, but it has not been granted a treated lease yet"
 
 

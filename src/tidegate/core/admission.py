@@ -75,7 +75,7 @@ def admit(
         return NotYet("rank", _wait(rollout), "its turn has not come: its ring is not open yet")
     if rollout.rings.treated[position] != ring:
         return Grant(ring, Arm.PLACEBO)
-    if rollout.rings.sizes[ring - 1] > window and main_room(rollout) < 1:
+    if rollout.treated_through(ring) > window and main_room(rollout) < 1:
         return NotYet("window", _wait(rollout), "the window is full until exposed devices confirm")
     return _capped(rollout, labels, in_flight, Grant(ring, Arm.TREATED))
 
@@ -125,8 +125,12 @@ def _standing_lease(rollout: Rollout, position: int) -> Grant | Never | None:
 
 def _next_ring(rollout: Rollout, position: int, now_ms: int) -> int | None:
     """Find the first open ring that the device belongs to and has had no lease in."""
-    first = int(max(rollout.rings.enter[position], rollout.evidence.ring_at_lease[position] + 1))
-    for ring in range(first, min(int(rollout.rings.treated[position]), rollout.ring_open) + 1):
+    enter = int(rollout.rings.enter[position])
+    if enter == 0:
+        return None
+    first = max(enter, int(rollout.evidence.ring_at_lease[position]) + 1)
+    last = int(rollout.rings.treated[position]) or rollout.ring_open
+    for ring in range(first, last + 1):
         if accepts(rollout, ring, now_ms):
             return ring
     return None

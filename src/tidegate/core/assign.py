@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:  # the agent imports this file and must not load NumPy
     import numpy as np
@@ -47,11 +47,12 @@ def mix64(x: U64) -> U64:
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014), with Stafford's
     thirteenth mixer.
     """
-    x = x ^ (x >> 30)
-    x = (x * 0xBF58476D1CE4E5B9) & _MASK
-    x = x ^ (x >> 27)
-    x = (x * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
+    word: Any = x  # the checker cannot follow one expression through both kinds
+    word = word ^ (word >> 30)
+    word = (word * 0xBF58476D1CE4E5B9) & _MASK
+    word = word ^ (word >> 27)
+    word = (word * 0x94D049BB133111EB) & _MASK
+    return cast("U64", word ^ (word >> 31))
 
 
 def hash64(salt: bytes, key: U64) -> U64:
@@ -71,7 +72,8 @@ def hash64(salt: bytes, key: U64) -> U64:
         raise ValueError(f"a salt must have {SALT_BYTES} bytes, not {len(salt)}")
     high = int.from_bytes(salt[:8], "big")
     low = int.from_bytes(salt[8:], "big")
-    return mix64(mix64(key ^ high) ^ low)
+    word: Any = key
+    return cast("U64", mix64(mix64(word ^ high) ^ low))
 
 
 def rank(order_salt: bytes, key: U64) -> U64:

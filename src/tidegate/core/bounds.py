@@ -128,9 +128,7 @@ def log_halting(
     m, c, y, x = _counts(treated, placebo, treated_failed, placebo_failed)
     total = m + c
     share = np.divide(m, total, out=np.zeros_like(m), where=total > 0)
-    logs = [
-        (y * math.log(psi) - (y + x) * np.log1p(share * (psi - 1.0))).sum(axis=-1) for psi in ODDS_RATIOS
-    ]
+    logs = [(y * math.log(psi) - (y + x) * np.log1p(share * (psi - 1.0))).sum(axis=-1) for psi in ODDS_RATIOS]
     both_arms = log_sum_exp(np.stack(logs), axis=0) - math.log(len(ODDS_RATIOS))
     reverted = log_count_channel(exposed, treated_reverted, reverted_bound)
     return np.logaddexp(both_arms, reverted) - math.log(2.0)

@@ -41,9 +41,8 @@ def window(rollout: Rollout) -> int:
 
     Pending treated leases count as failed and pending placebo leases as fine, so looking early is only too careful.
     """
-    if rollout.look_plan is None:
-        return 0
-    return statistical_window(rollout.look_plan, _rings(rollout))
+    looks = rollout.spec.looks
+    return 0 if looks is None else int(statistical_window(looks, _rings(rollout)))
 
 
 def figures(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Figures:
@@ -101,9 +100,8 @@ def _counts(rollout: Rollout, ring: int, arm: Arm, now_ms: int) -> ArmCounts:
 
 def _whole(rollout: Rollout, ring: int, treated: ArmCounts, placebo: ArmCounts) -> bool:
     """Say whether every member of a ring has had its lease, and every lease has ended or run out of time."""
-    all_leased = treated.leased == rollout.rings.treated_count(ring) and (
-        placebo.leased == rollout.rings.placebo[ring - 1]
-    )
+    drawn = rollout.rings.drawn[ring - 1]
+    all_leased = treated.leased == drawn.treated and placebo.leased == drawn.placebo
     return all_leased and treated.resolved and placebo.resolved
 
 
@@ -141,38 +139,45 @@ def _rings(rollout: Rollout) -> list[RingCounts]:
             continue
         treated = rollout.evidence.arm(ring, Arm.TREATED, 0, rollout.observe_ms)
         placebo = rollout.evidence.arm(ring, Arm.PLACEBO, 0, rollout.observe_ms)
-        size = rollout.rings.treated_count(ring)
+        size = rollout.rings.drawn[ring - 1].treated
         # Devices that have not come yet count like pending treated leases: as failed.
         found.append(RingCounts(size, placebo.leased, size - treated.confirmed, placebo.reverted))
     return found
 
 
 def _opening(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Verdict | None:
-    current = rollout.ring_open
-    if current == rollout.rings.count:
+    """Open the next ring if either rule lets it begin; its size is fixed here, before anyone in it has answered."""
+    current, left = rollout.ring_open, rollout.rings.left
+    if left == 0:
         return None
-    following = current + 1
-    size, placebo = rollout.rings.treated_count(following), rollout.rings.placebo[current]
-    found = figures(rollout, now_ms, evidence_of_harm)
     budget = rollout.spec.budget
+    so_far = rollout.treated_through(current)
+    allowed = min(window(rollout) - so_far, left)
     if current == 0:
+        size = min(allowed if rollout.statistical else budget.first_ring, left)
         by = f"at most {budget.first_ring:,} may be harmed before anyone has confirmed"
-        return advance(following, size, placebo, by, found)
-    if window(rollout) >= rollout.rings.sizes[current]:
-        return advance(following, size, placebo, f"the statistical rule at confidence {budget.confidence:g}", found)
-    leased = rollout.evidence.arm(current, Arm.TREATED, now_ms, rollout.observe_ms).leased
-    begun = current in rollout.closed or leased == rollout.rings.treated_count(current)
-    if begun and main_room(rollout) > 0:
+    elif allowed > 0:
+        size, by = allowed, f"the statistical rule at confidence {budget.confidence:g}"
+    elif _begun(rollout, current, now_ms) and main_room(rollout) > 0:
+        size = min(budget.max_harmed, budget.first_ring + so_far, left)
         by = f"by the certain rule at most {budget.max_harmed:,} are exposed without a confirmation"
-        return advance(following, size, placebo, by, found)
-    return None
+    else:
+        return None
+    treated, placebo = rollout.rings.sizes(size)
+    return advance(current + 1, treated, placebo, by, figures(rollout, now_ms, evidence_of_harm))
+
+
+def _begun(rollout: Rollout, ring: int, now_ms: int) -> bool:
+    """Say whether every treated device of a ring has its lease, or has missed it."""
+    leased = rollout.evidence.arm(ring, Arm.TREATED, now_ms, rollout.observe_ms).leased
+    return ring in rollout.closed or leased == rollout.rings.drawn[ring - 1].treated
 
 
 def _stuck(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Verdict | None:
     if rollout.phase is not PlanState.OPEN or rollout.evidence.waiting(now_ms, rollout.observe_ms):
         return None
     if any(ring not in rollout.closed and accepts(rollout, ring, now_ms) for ring in range(1, rollout.ring_open + 1)):
-        leasable = main_room(rollout) > 0 or window(rollout) >= rollout.rings.sizes[rollout.ring_open - 1]
+        leasable = main_room(rollout) > 0 or window(rollout) >= rollout.treated_through(rollout.ring_open)
         if leasable:
             return None
     late = sum(1 for position in rollout.overdue if not rollout.evidence.treated_lease[position])

@@ -53,14 +53,13 @@ class Evidence:
     """
 
     def __init__(self, rings: Rings) -> None:
-        devices = len(rings.enter)
-        self.rings = rings
+        devices = rings.devices
         self.ring_at_lease = np.zeros(devices, dtype=np.int32)
         self.treated_lease = np.zeros(devices, dtype=np.bool_)
         self.state = np.zeros(devices, dtype=np.uint8)
         self.leased_ms = np.zeros(devices, dtype=np.int64)
         self.late = np.zeros(devices, dtype=np.bool_)
-        self._counts = np.zeros((rings.count + 1, 2, 4), dtype=np.int64)
+        self._counts: list[npt.NDArray[np.int64]] = [np.zeros((2, 4), dtype=np.int64)]
         self.exposed = self.confirmed = self.reverted = 0
         self.late_exposed = self.late_confirmed = 0
 
@@ -68,11 +67,13 @@ class Evidence:
         """Fold one lease. A late treated lease counts in row 0, apart from every ring."""
         treated = arm is Arm.TREATED
         row = 0 if late else ring
+        while len(self._counts) <= ring:
+            self._counts.append(np.zeros((2, 4), dtype=np.int64))
         self.ring_at_lease[position] = ring
         self.treated_lease[position] = treated
         self.state[position] = LeaseState.PENDING
         self.leased_ms[position] = at_ms
-        self._counts[row, _ARM_ROW[arm], LeaseState.PENDING] += 1
+        self._counts[row][_ARM_ROW[arm], LeaseState.PENDING] += 1
         if treated:
             self.exposed += 1
             self.late[position] = late
@@ -89,7 +90,7 @@ class Evidence:
         end = _ENDS[outcome]
         row = 0 if treated and late else ring
         self.state[position] = end
-        self._counts[row, 0 if treated else 1, end] += 1
+        self._counts[row][0 if treated else 1, end] += 1
         if treated:
             self.confirmed += int(end is LeaseState.CONFIRMED)
             self.reverted += int(end is LeaseState.REVERTED)
@@ -109,7 +110,9 @@ class Evidence:
 
     def arm(self, ring: int, arm: Arm, now_ms: int, observe_ms: int) -> ArmCounts:
         """Count one arm of one ring; ring 0 holds the late devices."""
-        row = self._counts[ring, _ARM_ROW[arm]]
+        if ring >= len(self._counts):
+            return ArmCounts(0, 0, 0, 0)
+        row = self._counts[ring][_ARM_ROW[arm]]
         mask = self._silent_mask(now_ms, observe_ms) & (self.treated_lease == (arm is Arm.TREATED))
         mask &= self.late if ring == 0 else (self.ring_at_lease == ring) & ~self.late
         return ArmCounts(

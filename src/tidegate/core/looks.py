@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tidegate.core.looks_design import MARGIN, Evidence, steps
-from tidegate.core.looks_exact import ExactTest
+from tidegate.core.looks_special import normal_quantile
 
 MOST_LOOKS = 40
 """More rings than this are no schedule: the planner calls the budget infeasible."""
-MARGINS = (4.0, 3.5, 3.0, 2.5, 2.0)
-"""Bad luck that a plan may stand beyond the least, in standard deviations, if it costs no ring."""
+SLACK = ((3.0, 0.6), (3.0, 0.8), (2.5, 0.8), (3.0, 0.9), (2.5, 0.9), (2.0, 0.9), (3.0, 0.97), (2.0, 0.97), (2.0, 1.0))
+"""Bad luck (standard deviations) and attendance (share) that a plan may stand beyond the least, if it costs no ring."""
 PLACEBO_SHARES = (0.75, 0.5, 0.375, 0.25, 0.125)
 """Fewer placebo devices than asked for let a ring reach further into a roster that runs short of them."""
 MOST_RINGS = 10_000_000
@@ -74,6 +74,7 @@ def plan_looks(
     q_gate: float = 0.05,
     canary: int = 0,
     *,
+    attendance: float = 1.0,
     looks_per_size: int = 1,
     most_looks: int = MOST_LOOKS,
     robust: bool = True,
@@ -88,6 +89,7 @@ def plan_looks(
         q: expected background failure rate per device and observation window.
         q_gate: share of harmed devices that may be hidden by background failures; also the placebo gate.
         canary: first ring; 0 stands for `max_harmed`.
+        attendance: share of devices that are there when their turn comes; the absent are late.
         looks_per_size: 2 keeps half of each look's alpha for a second look at the same size.
         most_looks: rings from which on the budget counts as infeasible.
         robust: among plans with as few rings, take the one that stands the most bad luck with the background.
@@ -104,6 +106,8 @@ def plan_looks(
     _check(devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary)
     if looks_per_size not in (1, 2):
         raise ValueError("looks_per_size must be 1 or 2")
+    if not 0 < attendance <= 1:
+        raise ValueError(f"attendance must be above 0 and at most 1, not {attendance}")
     alpha = 1.0 - confidence
     start = Evidence(
         devices=devices,
@@ -113,27 +117,31 @@ def plan_looks(
         q=q,
         q_gate=q_gate,
         canary=min(canary or max_harmed, max_harmed, devices),
+        attendance=attendance,
     )
     return _plan(start, _best(start, most_looks, robust), alpha)
 
 
 def _best(start: Evidence, most_looks: int, robust: bool) -> tuple[Evidence, ...]:
-    """The path with the fewest rings; of those the one that stands the most bad luck with the background."""
-    starts = [(start, True)]
-    if start.q > 0 and start.placebo_per_treated > 0:
-        fewer = [replace(start, placebo_per_treated=start.placebo_per_treated * share) for share in PLACEBO_SHARES]
-        starts += [(one, True) for one in fewer] + [(start, False)]
+    """The path with the fewest rings; of those the one that stands the most bad luck and the most absences."""
+    fewer = [replace(start, placebo_per_treated=start.placebo_per_treated * share) for share in PLACEBO_SHARES]
+    if start.q == 0 or start.placebo_per_treated == 0:
+        fewer = []
+    elif not robust:
+        fewer = fewer[1:2]
+    starts = [(start, True), *[(one, True) for one in fewer], (start, False)]
     paths: list[tuple[Evidence, ...]] = []
     for one, even in starts:
         paths.append(steps(one, MARGIN, most_looks, even))
         if not robust and paths[-1][-1].exposed >= start.devices:
             return paths[-1]
     best = min(paths, key=lambda path: (-path[-1].exposed, len(path)))
-    if best[-1].exposed < start.devices or start.q == 0:
+    if best[-1].exposed < start.devices:
         return best
-    for margin in MARGINS:
+    for margin, attendance in SLACK:
         for one, even in starts:
-            path = steps(one, margin, len(best), even)
+            spare = replace(one, attendance=one.attendance * attendance)
+            path = steps(spare, margin if start.q > 0 else MARGIN, len(best), even)
             if path[-1].exposed >= start.devices:
                 return path
     return best
@@ -144,9 +152,10 @@ def _plan(start: Evidence, path: tuple[Evidence, ...], alpha: float) -> LookPlan
     if feasible:
         reason = f"{len(path)} rings reach all {start.devices} devices"
     else:
+        background = f"when a share of {start.q:g} fails by itself" if start.q else "even when nothing fails by itself"
         reason = (
-            f"max_harmed = {start.max_harmed} cannot be certified on {start.devices} devices when a share of "
-            f"{start.q:g} falls silent by itself: the looks reach {path[-1].exposed} devices in {len(path)} rings"
+            f"max_harmed = {start.max_harmed} cannot be certified on {start.devices} devices {background}: "
+            f"{len(path)} rings reach {path[-1].exposed}"
         )
     return LookPlan(
         devices=start.devices,
@@ -184,9 +193,14 @@ def min_max_harmed(
             devices, budget, confidence, placebo_per_treated, q, q_gate, first, most_looks=most_looks, robust=False
         ).feasible
 
-    low, high = 0, 1
+    z = MARGIN + normal_quantile(confidence)
+    kappa = 1.0 / placebo_per_treated if placebo_per_treated else 0.0
+    high = min(devices, max(1, math.ceil(z * math.sqrt(q * (1.0 + kappa) * devices) + 3.0)))
+    low = high // 2
+    while low > 0 and feasible(low):
+        low, high = low // 2, low
     while high < devices and not feasible(high):
-        low, high = high, min(high * 2, devices)
+        low, high = high, min(math.ceil(high * 1.1) + 1, devices)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if feasible(middle) else (middle, high)
@@ -219,10 +233,18 @@ def time_limit_rings(devices: int, max_harmed: int, confidence: float = 0.999, c
 
 
 def clean_reach(exposed: int, devices: int, max_harmed: int, alpha: float) -> int:
-    """Say how far exposure may reach when none of the exposed failed: exact hypergeometric rule, at least n + B."""
+    """Say how far exposure may reach when none of the exposed failed: exact hypergeometric rule, at least n + B.
+
+    The place of the (B+1)-th harmed device is at most n' only if B harmed ones all missed the first n of n' - 1
+    places: C(n' - 1 - n, B) / C(n' - 1, B) <= alpha.
+    """
 
     def passes(target: int) -> bool:
-        return bool(ExactTest(max_harmed, exposed, target, math.inf, alpha).passes(0, 0))
+        if target - 1 - exposed < max_harmed:
+            return True
+        log_missed = math.lgamma(target - exposed) - math.lgamma(target - exposed - max_harmed)
+        log_missed -= math.lgamma(target) - math.lgamma(target - max_harmed)
+        return log_missed <= math.log(alpha)
 
     low, high = min(exposed + max_harmed, devices), devices
     if passes(high):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,8 +35,8 @@ class ExactTest:
         max_harmed: the budget B, in devices.
         exposed: n, treated devices that the counts cover.
         target: n', the number of exposed devices that would be allowed.
-        kappa: treated per placebo device, the same in all rings (the smallest, if they differ a little);
-            infinite where there is no placebo, and then every failure counts as harm.
+        kappa: treated per placebo device, as `shared_kappa` chooses it; infinite where there is no placebo, and then
+            every failure counts as harm.
         alpha: the share of alpha of this look.
         q_gate: share of the harmed that may be hidden because they would have failed anyway.
 
@@ -119,6 +119,29 @@ def tail_of(cdf: Floats, kappa: float, total: int) -> Callable[[float], float]:
     weight = binomial_pmf(b, total, kappa / (1.0 + kappa))
     shift = kappa * total - (1.0 + kappa) * b
     return lambda t: float(weight @ _at(cdf, np.floor(t + shift + 1e-9)))
+
+
+def shared_kappa(treated: Sequence[int], placebo: Sequence[int]) -> tuple[float, tuple[bool, ...]]:
+    """Choose one ratio of treated per placebo device for all rings, and the rings whose placebo counts.
+
+    A ratio is valid for every ring whose own is not smaller: there a background failure is likelier on the treated
+    side than assumed. The placebo of the other rings is dropped. Of the ratios at hand it takes the one that leaves
+    the least background on the treated side. It looks at sizes alone, never at outcomes.
+
+    Args:
+        treated: m_k per ring.
+        placebo: c_k per ring.
+
+    Returns:
+        kappa (infinite if there is no placebo at all), and for each ring whether its placebo failures count.
+    """
+    shares = [m / c if m > 0 and c > 0 else math.inf for m, c in zip(treated, placebo, strict=True)]
+    best, credit = math.inf, 0.0
+    for kappa in sorted({share for share in shares if share < math.inf}):
+        covers = kappa * sum(c for c, m, share in zip(placebo, treated, shares, strict=True) if m and share >= kappa)
+        if covers > credit * (1.0 + 1e-12):
+            best, credit = kappa, covers
+    return best, tuple(m > 0 and c > 0 and m / c >= best for m, c in zip(treated, placebo, strict=True))
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,88 +9,97 @@ import numpy.typing as npt
 
 from tidegate.core.assign import RANK_END, arm_order, rank, ring_arm_salt
 
-Positions = npt.NDArray[np.int64]
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One drawn ring: its treated and placebo devices, and the greatest rank among all drawn so far."""
+
+    treated: int
+    placebo: int
+    announce_rank: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Rings:
-    """Who belongs to which ring. Position p is a device's row in the roster.
+    """Who belongs to which ring. Rings count from 1; position p is a device's row in the frozen roster.
 
-    A device enters at ring `enter[p]`, is placebo in every ring from there to `treated[p] - 1`, and is treated in ring
-    `treated[p]`: placebo devices head the next ring, and an exposed device is never a control. Rings count from 1.
+    Each ring takes the placebo devices of the ring before and as many new devices, in order of rank, as it needs; its
+    members with the lowest `arm_order` under its own secret salt are treated. So a device that enters at ring
+    `enter[p]` is placebo in every ring from there to `treated[p] - 1`, is treated in ring `treated[p]`, and never in
+    another: an exposed device is no control. A ring's size may follow from who came to the rings before, never from how
+    they fared, and is fixed when it is drawn.
 
     Attributes:
-        sizes: treated devices in rings 1..k together, cumulative; the last is the roster's size.
-        placebo: placebo devices of each ring.
-        enter, treated: ring numbers, shape (devices,).
         ranks: the order of exposure, uint64, shape (devices,).
-        announce_ranks: for each ring the greatest rank among members of it and of the rings before.
+        enter, treated: ring numbers, int32, shape (devices,); 0 while not drawn.
+        drawn: the rings so far.
     """
 
-    sizes: tuple[int, ...]
-    placebo: tuple[int, ...]
-    enter: npt.NDArray[np.int32]
-    treated: npt.NDArray[np.int32]
-    ranks: npt.NDArray[np.uint64]
-    announce_ranks: tuple[int, ...]
+    def __init__(
+        self,
+        keys: npt.NDArray[np.uint64],
+        order_salt: bytes,
+        arm_secret: bytes,
+        rollout: str,
+        placebo_per_treated: float,
+    ) -> None:
+        """Lay out the order of a roster.
+
+        Args:
+            keys: device keys, uint64, shape (devices,).
+            order_salt: 16 bytes, signed in the release.
+            arm_secret: what the arm salts are derived from; the plan carries their hashes only.
+            rollout: the rollout's name, so that two rollouts of one release draw different arms.
+            placebo_per_treated: placebo devices for each treated one, as far as unexposed devices are left.
+        """
+        self.ranks = rank(order_salt, keys)
+        self.enter = np.zeros(len(keys), dtype=np.int32)
+        self.treated = np.zeros(len(keys), dtype=np.int32)
+        self.drawn: list[Drawn] = []
+        self._keys = keys
+        self._arm_secret = arm_secret
+        self._rollout = rollout
+        self._placebo_per_treated = placebo_per_treated
+        self._order = np.argsort(self.ranks, kind="stable")
+        self._heads = np.empty(0, dtype=np.int64)
+        self._taken = 0
 
     @property
-    def count(self) -> int:
-        """How many rings there are."""
-        return len(self.sizes)
+    def devices(self) -> int:
+        """The roster's size."""
+        return len(self._keys)
 
-    def treated_count(self, ring: int) -> int:
-        """How many devices ring `ring` treats."""
-        return self.sizes[ring - 1] - (self.sizes[ring - 2] if ring > 1 else 0)
+    @property
+    def left(self) -> int:
+        """Devices that no ring has treated yet, in the order of the rings."""
+        return self.devices - sum(ring.treated for ring in self.drawn)
 
+    def sizes(self, treated: int) -> tuple[int, int]:
+        """Give the exact (treated, placebo) numbers that a next ring for `treated` devices would have.
 
-def draw_rings(
-    keys: npt.NDArray[np.uint64],
-    order_salt: bytes,
-    arm_secret: bytes,
-    rollout: str,
-    sizes: Sequence[int],
-    placebo_per_treated: float,
-) -> Rings:
-    """Lay a frozen roster out in rings and draw the arms.
+        All placebo devices of the ring before come along; none is added beyond the devices that stay unexposed.
 
-    Each ring takes the placebo devices of the ring before and as many new devices in order of rank as it needs; the
-    members with the lowest `arm_order` under the ring's own secret salt are treated.
+        Raises:
+            ValueError: for a ring without devices, or with more than are left.
+        """
+        if not 1 <= treated <= self.left:
+            raise ValueError(f"a ring must treat 1 to {self.left} devices, not {treated}")
+        wanted = max(round(self._placebo_per_treated * treated), len(self._heads) - treated, 0)
+        return treated, min(wanted, self.left - treated)
 
-    Args:
-        keys: device keys, uint64, shape (devices,).
-        order_salt: 16 bytes, signed in the release.
-        arm_secret: what the arm salts are derived from; the plan carries their hashes only.
-        rollout: the rollout's name, so that two rollouts of one release draw different arms.
-        sizes: treated devices in the first k rings together: rising, and ending with the number of devices.
-        placebo_per_treated: placebo devices for each treated one, as far as unexposed devices are left.
-
-    Raises:
-        ValueError: if the sizes do not rise to the number of devices.
-    """
-    devices = len(keys)
-    if not sizes or sizes[-1] != devices or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-        raise ValueError(f"ring sizes must rise to {devices} devices, not {tuple(sizes)}")
-    ranks = rank(order_salt, keys)
-    order = np.argsort(ranks, kind="stable")
-    enter = np.zeros(devices, dtype=np.int32)
-    treated = np.zeros(devices, dtype=np.int32)
-    heads = np.empty(0, dtype=np.int64)
-    placebo_counts: list[int] = []
-    announce: list[int] = []
-    drawn = exposed = 0
-    for number, size in enumerate(sizes, start=1):
-        wanted = size - exposed
-        placebo = min(max(round(placebo_per_treated * wanted), len(heads) - wanted, 0), devices - size)
-        fresh = order[drawn : drawn + wanted + placebo - len(heads)]
-        enter[fresh] = number
-        drawn += len(fresh)
-        members = np.concatenate([heads, fresh])
-        salt = ring_arm_salt(arm_secret, rollout, number)
-        arms = np.argsort(arm_order(salt, keys[members]), kind="stable")
-        treated[members[arms[:wanted]]] = number
-        heads = members[arms[wanted:]]
-        exposed = size
-        placebo_counts.append(placebo)
-        announce.append(int(ranks[order[drawn - 1]]) if drawn < devices else RANK_END - 1)
-    return Rings(tuple(sizes), tuple(placebo_counts), enter, treated, ranks, tuple(announce))
+    def draw(self, treated: int) -> Drawn:
+        """Draw the next ring for `treated` devices. Raises ValueError as `sizes` does."""
+        treated, placebo = self.sizes(treated)
+        number = len(self.drawn) + 1
+        fresh = self._order[self._taken : self._taken + treated + placebo - len(self._heads)]
+        self.enter[fresh] = number
+        self._taken += len(fresh)
+        members = np.concatenate([self._heads, fresh])
+        salt = ring_arm_salt(self._arm_secret, self._rollout, number)
+        arms = np.argsort(arm_order(salt, self._keys[members]), kind="stable")
+        self.treated[members[arms[:treated]]] = number
+        self._heads = members[arms[treated:]]
+        everyone = self._taken == self.devices
+        last = RANK_END - 1 if everyone else int(self.ranks[self._order[self._taken - 1]])
+        ring = Drawn(treated, placebo, last)
+        self.drawn.append(ring)
+        return ring

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from tidegate.core.caps import Cap
 from tidegate.core.evidence import Evidence
+from tidegate.core.looks import LookPlan
 from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState
-from tidegate.core.rings import Rings, draw_rings
+from tidegate.core.rings import Rings
 
 
 class Happening(str, Enum):
@@ -81,7 +82,8 @@ def step(phase: PlanState, happening: Happening) -> Step | None:
 class RolloutSpec:
     """What is fixed when a rollout starts: the frozen roster, the order, the budget and the rings.
 
-    `roster` holds device indices; `sizes` are the cumulative ring sizes.
+    `roster` holds device indices. `looks` are the planned looks of the statistical rule; without them the certain rule
+    carries the whole fleet. `planned_rings` is what a good update will take.
     """
 
     rollout: str
@@ -91,12 +93,12 @@ class RolloutSpec:
     order_salt: str
     arm_secret: str
     budget: Budget
-    sizes: tuple[int, ...]
+    planned_rings: int
     roster: tuple[int, ...]
     observe_s: int
     soak_s: int
     lease_ttl_s: int
-    rule: str = "certain"
+    looks: LookPlan | None = None
     spread_s: int = 0
     caps: tuple[Cap, ...] = ()
     scope: tuple[str, ...] = ()
@@ -126,18 +128,16 @@ class Rollout:
     def __init__(self, spec: RolloutSpec, keys: npt.NDArray[np.uint64], started_ms: int) -> None:
         self.spec = spec
         self.started_ms = started_ms
-        self.rings: Rings = draw_rings(
+        self.rings = Rings(
             keys,
             bytes.fromhex(spec.order_salt),
             bytes.fromhex(spec.arm_secret),
             spec.rollout,
-            spec.sizes,
             spec.budget.placebo_per_treated,
         )
         self.position = {index: row for row, index in enumerate(spec.roster)}
         self.evidence = Evidence(self.rings)
         self.phase = PlanState.OPEN
-        self.ring_open = 0
         self.opened_ms: dict[int, int] = {}
         self.closed: dict[int, ClosedRing] = {}
         self.overdue: set[int] = set()
@@ -158,11 +158,15 @@ class Rollout:
         """Fold a report; give whether it was news."""
         return self.evidence.report(position, ring, outcome)
 
-    def open_ring(self, ring: int, at_ms: int) -> None:
-        """Fold the opening of a ring. What is open already stays as it was."""
-        if ring > self.ring_open:
-            self.ring_open = ring
-            self.opened_ms[ring] = at_ms
+    @property
+    def ring_open(self) -> int:
+        """The newest ring, 0 before the first."""
+        return len(self.rings.drawn)
+
+    def open_ring(self, treated: int, at_ms: int) -> None:
+        """Fold the opening of the next ring, for `treated` devices."""
+        self.rings.draw(treated)
+        self.opened_ms[self.ring_open] = at_ms
 
     def close_ring(self, closed: ClosedRing) -> None:
         """Fold the closing of a ring; its devices without a lease are late from now on."""
@@ -183,7 +187,14 @@ class Rollout:
     @property
     def statistical(self) -> bool:
         """Whether the statistical rule can open the window; if not, the certain rule carries the whole fleet."""
-        return self.look_plan is not None
+        return self.spec.looks is not None
+
+    def treated_through(self, ring: int) -> int:
+        """Count the treated devices of rings 1 to `ring`: drawn ones of rings that are open, leased ones of closed."""
+        return sum(
+            self.closed[number].treated if number in self.closed else drawn.treated
+            for number, drawn in enumerate(self.rings.drawn[:ring], start=1)
+        )
 
     @property
     def covered(self) -> int:

@@ -40,6 +40,8 @@ class Verdict:
     ring: int
     sentence: str
     figures: Figures
+    opens: int = 0
+    """Treated devices of the ring that this verdict opens."""
 
 
 def _devices(count: int) -> str:
@@ -51,7 +53,7 @@ def advance(ring: int, ring_size: int, placebo_size: int, by: str, figures: Figu
     proof = f"{figures.confirmed:,} of {figures.exposed:,} exposed have confirmed" if figures.exposed else "the canary"
     beside = f", {placebo_size:,} placebo beside" if placebo_size else ""
     sentence = f"ring {ring} opens for {_devices(ring_size)}{beside}: {proof}; {by}"
-    return Verdict(VerdictKind.ADVANCE, Happening.OPENED, ring, sentence, figures)
+    return Verdict(VerdictKind.ADVANCE, Happening.OPENED, ring, sentence, figures, opens=ring_size)
 
 
 def complete(ring: int, figures: Figures) -> Verdict:

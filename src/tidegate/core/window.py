@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tidegate.core.bounds import THETAS, upper_bound
 from tidegate.core.looks import LookPlan
 from tidegate.core.looks_design import PLANNED_SHARE
-from tidegate.core.looks_exact import ExactTest
+from tidegate.core.looks_exact import ExactTest, shared_kappa
 
 Counts = npt.NDArray[np.int64]
 Count = int | Counts
@@ -104,22 +104,23 @@ def gate_open(q_gate: float, placebo: int, silent_placebo: int, age_s: float, ob
 
 
 def statistical_window(plan: LookPlan, rings: Sequence[RingCounts]) -> Count:
-    """Count the treated devices, in the order of exposure, that the statistical rule allows in total.
+    """Say up to which place in the order of exposure devices may be exposed by the statistical rule.
 
     The look at the end of ring k may open ring k + 1 and nothing beyond (no skipping), so every look may spend all of
     alpha. It may be repeated at any moment before the ring is frozen: pending leases only make it narrower.
 
     Args:
         plan: the looks, fixed when the rollout started.
-        rings: counts of the rings exposed so far, in order; none for a rollout that has not begun. A ring may hold
-            fewer treated devices than planned (the absent are late): the next one shrinks in proportion.
+        rings: counts of the rings exposed so far, in order; none for a rollout that has not begun. While a ring is
+            open give its planned sizes, members without a lease counted like pending ones (treated failed, placebo
+            fine). A frozen ring gives its leases; it may hold fewer than planned (the absent are late).
 
     Returns:
-        Devices that may be exposed in total, at least those exposed so far (never a recall) and at most the roster;
-        an int, or an int64 array of shape (replicates,) if any count is an array.
+        A place in the order, one of the plan's sizes: an int, or an int64 array of shape (replicates,) if any count
+        is an array. The rings of a plan that is not feasible end before the roster does.
 
     Raises:
-        ValueError: for more rings than planned, or counts that cannot be.
+        ValueError: for counts that cannot be.
     """
     if not rings:
         return plan.sizes[0]
@@ -127,11 +128,11 @@ def statistical_window(plan: LookPlan, rings: Sequence[RingCounts]) -> Count:
     stacked = np.stack(np.broadcast_arrays(*[a for ring in arrays for a in ring]))
     table = stacked.reshape(len(rings), 4, -1)
     _check_counts(table)
-    window = np.full(table.shape[2], plan.sizes[0], dtype=np.int64)
-    for last in range(len(rings)):
-        window = np.maximum(window, _look(plan, last, table[: last + 1]))
+    found = np.full(table.shape[2], plan.sizes[0], dtype=np.int64)
+    for last in range(min(len(rings), len(plan.sizes) - 1)):
+        found = np.maximum(found, _look(plan, last, table[: last + 1]))
     shape = stacked.shape[1:]
-    return window.reshape(shape) if shape else int(window[0])
+    return found.reshape(shape) if shape else int(found[0])
 
 
 def window(
@@ -154,64 +155,36 @@ def window(
     return min(max(certain, int(statistical_window(plan, rings)), exposed), max(plan.devices, exposed))
 
 
-def ring_target(plan: LookPlan, ring: int, exposed: int) -> int:
-    """Say what a passed look at the end of a ring opens: the next size, in proportion where devices were absent.
-
-    It depends on who attended, never on how they fared: sizes that follow the outcomes would break the proof.
-
-    Args:
-        plan: the looks.
-        ring: the ring just exposed, counted from 0.
-        exposed: treated devices up to and including it.
-    """
-    if exposed <= 0:
-        return plan.sizes[0]
-    if ring + 1 >= len(plan.sizes):
-        return plan.devices if plan.feasible else max(plan.sizes[-1], exposed)
-    if exposed >= plan.sizes[ring]:
-        return plan.sizes[ring + 1]
-    return max(exposed, exposed * plan.sizes[ring + 1] // plan.sizes[ring])
-
-
 def _look(plan: LookPlan, ring: int, table: Counts) -> Counts:
-    """The window after one look; `table` has shape (rings, 4, replicates)."""
+    """The window after the look at the end of `ring`; `table` has shape (rings, 4, replicates)."""
     m, c, y, x = (table[:, i, :] for i in range(4))
-    exposed = m.sum(axis=0)
-    result = exposed.copy()
     sizes = np.concatenate([m, c])
+    result = np.full(sizes.shape[1], plan.sizes[ring], dtype=np.int64)
     if np.all(sizes == sizes[:, :1]):
         groups, member = sizes[:, :1], np.zeros(sizes.shape[1], dtype=np.int64)
     else:
         groups, member = np.unique(sizes, axis=1, return_inverse=True)
-        member = member.reshape(-1)
-    rings = len(table)
+        member = np.asarray(member.reshape(-1), dtype=np.int64)
     for number in range(groups.shape[1]):
         mine = np.flatnonzero(member == number)
-        n = int(groups[:rings, number].sum())
-        target = ring_target(plan, ring, n)
-        if target <= n:
-            continue
-        passed = _passes(plan, ring, target, groups[:, number], y[:, mine], x[:, mine])
-        result[mine] = np.where(passed, target, n)
+        passed = _passes(plan, ring, groups[:, number], y[:, mine], x[:, mine])
+        result[mine] = np.where(passed, plan.sizes[ring + 1], plan.sizes[ring])
     return result
 
 
-def _passes(plan: LookPlan, ring: int, target: int, sizes: Counts, y: Counts, x: Counts) -> npt.NDArray[np.bool_]:
-    m, c = np.split(sizes, 2)
-    test = plan.tests[min(ring, len(plan.tests) - 1)]
-    if test == "chernoff":
-        theta = plan.thetas[min(ring, len(plan.thetas) - 1)]
-        thetas = (theta, *THETAS)
+def _passes(plan: LookPlan, ring: int, sizes: Counts, y: Counts, x: Counts) -> npt.NDArray[np.bool_]:
+    """Whether the look at the end of `ring` opens the next one: all of it, and every member of it might come."""
+    m, c = (tuple(int(count) for count in half) for half in np.split(sizes, 2))
+    target = sum(m) + plan.treated(ring + 1)
+    if plan.tests[ring] == "chernoff":
+        thetas = (plan.thetas[ring], *THETAS)
         weights = (PLANNED_SHARE, *[(1.0 - PLANNED_SHARE) / len(THETAS)] * len(THETAS))
         bound = upper_bound(m, c, y.T, x.T, plan.look_alpha, thetas, weights)
         reach = np.floor((1.0 - plan.q_gate) * plan.max_harmed / bound)
         return np.asarray(reach >= target, dtype=np.bool_)
-    shares = [int(a) / int(b) if b else math.inf for a, b in zip(m, c, strict=True) if a]
-    # The smallest share of all rings is valid for each: a larger one only sends more background to the treated arm.
-    kappa = min(shares)
-    used = np.where(m > 0, 1, 0)[:, None]
-    rule = ExactTest(plan.max_harmed, int(m.sum()), target, kappa, plan.look_alpha, plan.q_gate)
-    return rule.passes(y.sum(axis=0), (x * used).sum(axis=0))
+    kappa, used = shared_kappa(m, c)
+    rule = ExactTest(plan.max_harmed, sum(m), target, kappa, plan.look_alpha, plan.q_gate)
+    return rule.passes(y.sum(axis=0), x[list(used)].sum(axis=0))
 
 
 def _as_array(ring: RingCounts) -> tuple[Counts, ...]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from tidegate.core.errors import BadInput
 
 T = TypeVar("T")
-_TYPE_NAMES = {int: "a whole number", str: "a text", bool: "true or false", float: "a number"}
+_TYPE_NAMES: dict[Any, str] = {int: "a whole number", str: "a text", bool: "true or false", float: "a number"}
 
 
 def canonical(value: object) -> bytes:
@@ -92,7 +92,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if type(value) is not kind:
-        raise BadInput(f"{where} must be {_TYPE_NAMES.get(kind, kind.__name__)}")
+        raise BadInput(f"{where} must be {_TYPE_NAMES.get(kind, str(kind))}")
     return value
 
 

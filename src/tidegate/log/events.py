@@ -38,7 +38,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid
     v: int = 1
 
 
-class Enrolled(_Event, tag="enrolled"):
+class Enrolled(_Event, frozen=True, kw_only=True, tag="enrolled"):
     """A device was given its identity. `public_key` makes a repeated enrolment give the same one."""
 
     index: int
@@ -49,7 +49,7 @@ class Enrolled(_Event, tag="enrolled"):
     facts: dict[str, str]
 
 
-class Labelled(_Event, tag="labelled"):
+class Labelled(_Event, frozen=True, kw_only=True, tag="labelled"):
     """A device's labels were set by a named person or system; the whole new set."""
 
     index: int
@@ -58,7 +58,7 @@ class Labelled(_Event, tag="labelled"):
     why: str
 
 
-class Leased(_Event, tag="leased"):
+class Leased(_Event, frozen=True, kw_only=True, tag="leased"):
     """An announcement and its lease, one fact: the device may act now."""
 
     rollout: str
@@ -74,7 +74,7 @@ class Leased(_Event, tag="leased"):
     labels: dict[str, str]
 
 
-class Reported(_Event, tag="reported"):
+class Reported(_Event, frozen=True, kw_only=True, tag="reported"):
     """How a lease ended, in the device's words."""
 
     rollout: str
@@ -88,7 +88,7 @@ class Reported(_Event, tag="reported"):
     note: str
 
 
-class RingClosed(_Event, tag="ring_closed"):
+class RingClosed(_Event, frozen=True, kw_only=True, tag="ring_closed"):
     """A ring's evidence was frozen; its arm salt is secret no longer."""
 
     rollout: str
@@ -96,14 +96,14 @@ class RingClosed(_Event, tag="ring_closed"):
     arm_salt: str
 
 
-class VerdictTaken(_Event, tag="verdict"):
+class VerdictTaken(_Event, frozen=True, kw_only=True, tag="verdict"):
     """Advance, hold or halt, with the evidence it was taken on."""
 
     rollout: str
     verdict: Verdict
 
 
-class PlanPublished(_Event, tag="plan_published"):
+class PlanPublished(_Event, frozen=True, kw_only=True, tag="plan_published"):
     """A plan is about to stand in the repository under this TUF version."""
 
     component: str
@@ -112,7 +112,7 @@ class PlanPublished(_Event, tag="plan_published"):
     plan: dict[str, Any]
 
 
-class Act(_Event, tag="act"):
+class Act(_Event, frozen=True, kw_only=True, tag="act"):
     """Something a named person or system did: who, what, why."""
 
     what: str

@@ -1,0 +1,1 @@
+"""The device: its loop, journal, slots, transport and guard."""

@@ -1,0 +1,113 @@
+"""Enrolment: the device makes its key, shows its token, and gets a name, a credential and the root of its trust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tidegate.agent.config import POLL_S, Home, Identity, Settings
+from tidegate.agent.transport import HttpRefused, Link
+from tidegate.core.assign import device_key
+from tidegate.core.errors import BadInput, Refused, Untrusted
+from tidegate.core.wire import decode
+from tidegate.trust.credentials import credential_device
+from tidegate.trust.durable import write_durably
+from tidegate.trust.tokens import Token, parse_token
+
+
+def enrol(
+    home: Path,
+    server: str,
+    token: str,
+    labels: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] | None = None,
+    components: Sequence[str] = (),
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+    poll_s: float = POLL_S,
+    repo: str = "",
+) -> Identity:
+    """Make a directory an enrolled agent's home. Safe to repeat until it has worked once.
+
+    The key is on disk before the server hears of it, so that a lost answer is asked for again under the same key,
+    which gets the same device.
+
+    Args:
+        home: the agent's home; made if missing.
+        server: the address that takes announcements and reports.
+        token: of `tidegate enrol`; it pins the root.
+        labels, facts: what the device says of itself.
+        components: what it takes updates for; none stands for every component that has a plan.
+        settings: component -> its driver's settings.
+        poll_s: how often it reads the plan, in seconds.
+        repo: the address of the signed files, `<server>/repo/` if empty.
+
+    Raises:
+        BadInput: a token, address or answer that cannot be read.
+        Refused: the home is enrolled already, or the server says no.
+        Untrusted: the server's root is not the one that the token pins, or the token is not taken.
+        Unreachable: no answer; nothing is lost by trying again.
+    """
+    place = Home(home)
+    pinned = parse_token(token)
+    try:
+        chosen = Settings(
+            server, repo, float(poll_s), tuple(components), {c: dict(s) for c, s in (settings or {}).items()}
+        )
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    link = Link(server)
+    place.make()
+    key = _key(place)
+    public = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key)).public_key()
+    message = {
+        "token": token.strip(),
+        "public_key": public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
+        "labels": dict(labels or {}),
+        "facts": dict(facts or {}),
+    }
+    try:
+        answer = link.post("/v1/enrol", json.dumps(message).encode(), {})
+    except HttpRefused as error:
+        raise (Untrusted if error.status in (401, 403) else Refused)(f"not enrolled: {error}") from error
+    finally:
+        link.close()
+    identity, root = _read_answer(answer, key, pinned)
+    write_durably(place.root_file, root)
+    place.save_settings(chosen)
+    place.save_identity(identity)
+    return identity
+
+
+def _key(place: Home) -> str:
+    """Give the device's key, and make it durable first if there is none yet."""
+    try:
+        identity = decode(Identity, place.identity_file.read_bytes(), str(place.identity_file))
+    except FileNotFoundError:
+        identity = Identity(Ed25519PrivateKey.generate().private_bytes_raw().hex())
+        place.save_identity(identity)
+    if identity.enrolled:
+        raise Refused(f"{place.path} is enrolled already, as device {identity.device_id}; use another home")
+    return identity.key
+
+
+def _read_answer(answer: dict[str, Any], key: str, pinned: Token) -> tuple[Identity, bytes]:
+    device_id, index, credential = answer.get("device_id"), answer.get("index"), answer.get("credential")
+    root = answer.get("root")
+    if not isinstance(device_id, str) or not isinstance(index, int) or not isinstance(credential, str):
+        raise BadInput("the server's answer lacks device_id, index or credential; nothing is enrolled")
+    try:
+        device_key(device_id)
+    except ValueError as error:
+        raise BadInput(f"the server's answer: {error}") from error
+    if credential_device(credential) != (index, device_id):
+        raise BadInput("the server's credential is another device's; nothing is enrolled")
+    data = root.encode() if isinstance(root, str) else b""
+    if hashlib.sha256(data).hexdigest() != pinned.root_digest:
+        raise Untrusted("the server's root is not the one that the token pins; get a new token from whoever gave it")
+    return Identity(key, device_id, index, credential), data

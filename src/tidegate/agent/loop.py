@@ -1,0 +1,260 @@
+"""The agent's loop: reads the plan, lets each component's machine go on, sends what waits, sleeps till more is due."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tidegate.agent.changes import EFFECTS
+from tidegate.agent.clock import seconds_since
+from tidegate.agent.eligible import Answer, Standing, before_reading, eligible
+from tidegate.agent.machine import CALM, Machine
+from tidegate.agent.pace import Backoff, spread
+from tidegate.agent.plans import Seen
+from tidegate.agent.say import StatusFile
+from tidegate.agent.tools import Tools, attempt, healthy, look
+from tidegate.core.device import Event, State
+from tidegate.core.errors import NotFound, TidegateError
+from tidegate.core.model import Outcome
+
+LONGEST_SLEEP_S = 60.0
+_WITHDRAWABLE = frozenset({State.FETCHING, State.READY, State.ANNOUNCED})
+_UNDER_WATCH = frozenset({State.PROBING, State.WATCHING})
+
+
+class Agent:
+    """One device. `run` goes on for ever; `turn` is one round, for tests and --once."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self.machines: dict[str, Machine] = {}
+        self._status = StatusFile(tools.home.status_file)
+        self._sending = Backoff(tools.settings.poll_s, tools.rng)
+        self._send_at_s = 0.0
+
+    def begin(self) -> None:
+        """Take up, without any network, what was being done when the device last stopped."""
+        for directory in sorted((self.tools.home.path / "components").iterdir()):
+            if directory.is_dir() and self._wanted(directory.name):
+                self._add(directory.name)
+        self._show()
+
+    def run(self) -> None:
+        """Never return; a signal ends it (see __main__)."""
+        self.begin()
+        while True:
+            self.turn()
+            wait_s = min(LONGEST_SLEEP_S, self.next_due_s() - self.tools.clock.boot_s())
+            if wait_s > 0:
+                self.tools.clock.sleep(wait_s)
+
+    def run_once(self) -> bool:
+        """Poll once, and see to its end what that starts. Returns False if the repository could not be read."""
+        self.begin()
+        self.turn()
+        answered = not self.tools.plans.trouble
+        while any(m.state not in CALM or m.state is State.FETCHING for m in self.machines.values()):
+            self.tools.clock.sleep(max(0.0, self.next_due_s() - self.tools.clock.boot_s()))
+            self.turn()
+        return answered
+
+    def turn(self) -> None:
+        """Do all that is due now."""
+        tools = self.tools
+        if tools.clock.boot_s() >= tools.plans.next_poll_s:
+            tools.plans.refresh()
+            for component in tools.settings.components or tools.plans.components():
+                if component not in self.machines:
+                    self._add(component)
+        for machine in self.machines.values():
+            self._consider(machine)
+            machine.run()
+            self._consider(machine)  # a candidate that has just been fetched need not wait for the next round
+            machine.run()
+        self._send()
+        self._show()
+
+    def next_due_s(self) -> float:
+        """Give the moment (boot_s) at which there is something to do again."""
+        due = [self.tools.plans.next_poll_s]
+        due += [machine.due_s for machine in self.machines.values() if machine.pending]
+        for machine in self.machines.values():
+            if machine.state is State.READY and machine.ask_at_s is not None:
+                due.append(machine.ask_at_s)
+            if machine.state is State.IDLE and machine.retry_at_s > self.tools.clock.boot_s():
+                due.append(machine.retry_at_s)
+        if self.tools.outbox.waiting():
+            due.append(self._send_at_s)
+        return min(due)
+
+    def stop_components(self) -> None:
+        """Stop what this agent protects: for tests and demos, where the device ends with its agent."""
+        for machine in self.machines.values():
+            current = machine.slots.current()
+            if current:
+                manifest = machine.slots.manifest(current)
+                driver = self.tools.drivers(manifest.driver)
+                wrong = attempt(driver.deactivate, self.tools.place(machine.component, manifest))
+                self.tools.say("stopped", component=machine.component, sentence=wrong or None)
+
+    def _wanted(self, component: str) -> bool:
+        return not self.tools.settings.components or component in self.tools.settings.components
+
+    def _add(self, component: str) -> None:
+        machine = Machine(component, self.tools, EFFECTS)
+        machine.begin()
+        self.machines[component] = machine
+        self._wake(machine)
+
+    def _wake(self, machine: Machine) -> None:
+        """Start what should run and does not, as after a power cut. The guard counts it if it is not confirmed."""
+        current = machine.slots.current()
+        if current is None or machine.state in (State.APPLYING, State.REVERTING):
+            return
+        try:
+            manifest = machine.slots.manifest(current)
+            driver, place = self.tools.drivers(manifest.driver), self.tools.place(machine.component, manifest)
+        except TidegateError as error:
+            self.tools.say("not_started", component=machine.component, sentence=str(error))
+            return
+        if not healthy(look(driver, place)):
+            wrong = attempt(driver.activate, place)
+            self.tools.say("started_anew", component=machine.component, sentence=wrong or None)
+
+    def _consider(self, machine: Machine) -> None:
+        """Hold the plan against where the component stands. What cannot be written now is considered again later."""
+        try:
+            self._weigh(machine, self.tools.plans.seen(machine.component))
+        except (TidegateError, OSError) as error:
+            machine.sentence = str(error)
+            machine.retry_at_s = self.tools.clock.boot_s() + self.tools.settings.poll_s
+
+    def _weigh(self, machine: Machine, seen: Seen) -> None:
+        state = machine.state
+        if state in _UNDER_WATCH:
+            self._weigh_running(machine, seen)
+        elif state in _WITHDRAWABLE:
+            reason = seen.withdraws(machine.record.candidate, closed_too=True)
+            if reason:
+                machine.sentence = reason
+                machine.tell(Event.WITHDRAWN, note=reason)
+            elif state is State.READY:
+                self._ask_when_due(machine, seen)
+        elif state is State.IDLE and self.tools.clock.boot_s() >= machine.retry_at_s:
+            self._start_if_eligible(machine, seen)
+
+    def _weigh_running(self, machine: Machine, seen: Seen) -> None:
+        reason = seen.withdraws(machine.record.candidate, closed_too=False)
+        if reason:
+            note = f"{reason}, while it was being probed here"
+            machine.tell(Event.WITHDRAWN, kind=Outcome.REVERTED.value, note=note)
+
+    def _start_if_eligible(self, machine: Machine, seen: Seen) -> None:
+        if seen.plan and seen.plan.rollout == machine.record.refused:
+            machine.sentence = machine.record.note or f"rollout {seen.plan.rollout} has nothing for this device"
+            return
+        answer = self._answer(machine, seen)
+        machine.sentence = answer.sentence
+        if answer.retry_after_s:
+            machine.retry_at_s = self.tools.clock.boot_s() + spread(answer.retry_after_s, self.tools.rng)
+        if not answer.yes or seen.plan is None:
+            return
+        plan, record = seen.plan, machine.record
+        again = record.rollout == plan.rollout and record.candidate == plan.candidate
+        machine.ask_at_s = None
+        machine.tell(
+            Event.ELIGIBLE,
+            rollout=plan.rollout,
+            plan_version=seen.version,
+            candidate=plan.candidate,
+            lease=None,
+            attempt=record.attempt + 1 if again else 1,
+            kind="",
+            note="",
+            probes=(),
+            report_seq=0,
+        )
+
+    def _ask_when_due(self, machine: Machine, seen: Seen) -> None:
+        """A ready device asks when the plan is open, its place in the spread has come, and nothing else is on trial."""
+        now_s = self.tools.clock.boot_s()
+        if machine.ask_at_s is None:
+            spread_s = seen.plan.spread_s if seen.plan else 0
+            machine.ask_at_s = now_s + self.tools.rng.uniform(0, spread_s)
+        if now_s < machine.ask_at_s:
+            return
+        answer = self._answer(machine, seen)
+        busy = [m.component for m in self.machines.values() if m is not machine and m.state not in CALM]
+        if answer.yes and busy:
+            answer = replace(answer, yes=False, sentence=f"waits for {busy[0]}: one unconfirmed release at a time")
+        if not answer.yes:
+            machine.sentence = answer.sentence
+            machine.ask_at_s = now_s + spread(answer.retry_after_s or self.tools.settings.poll_s, self.tools.rng)
+            return
+        machine.failures.reset()
+        machine.tell(Event.ASK, plan_version=seen.version)
+
+    def _answer(self, machine: Machine, seen: Seen) -> Answer:
+        record, clock = machine.record, self.tools.clock
+        installed = machine.slots.current()
+        candidate = seen.plan.candidate.sha256 if seen.plan else ""
+        changed = (record.changed_boot, record.changed_s) if record.changed_boot else None
+        since_s = seconds_since(clock, changed)
+        if changed and since_s is None:  # it lies before this start of the machine: at least so long ago
+            since_s = clock.boot_s()
+        standing = Standing(
+            self.tools.identity.device_id,
+            installed,
+            _seq(machine, installed),
+            bool(candidate) and machine.slots.condemned(candidate),
+            clock.wall(),
+            self.tools.plans.high_water_s,
+            since_s,
+        )
+        early = before_reading(seen, standing)
+        if early or seen.plan is None:
+            return early or Answer(False, seen.sentence)
+        manifest, terms = self.tools.plans.release(machine.component, seen)
+        return eligible(seen.plan, manifest, terms, standing)
+
+    def _send(self) -> None:
+        tools = self.tools
+        if tools.clock.boot_s() < self._send_at_s or not tools.outbox.waiting():
+            return
+        try:
+            sent = tools.outbox.flush(tools.server.post)
+            tools.say("reported", reports=sent)
+            if tools.outbox.waiting():
+                self._send_at_s = tools.clock.boot_s() + self._sending.next_s()
+            else:
+                self._sending.reset()
+        except (TidegateError, OSError) as error:
+            retry_after_s = getattr(error, "retry_after_s", None)
+            self._send_at_s = tools.clock.boot_s() + self._sending.next_s(retry_after_s)
+            tools.say("reports_wait", reports=len(tools.outbox.waiting()), sentence=str(error))
+
+    def _show(self) -> None:
+        rows = [_row(machine) for _, machine in sorted(self.machines.items())]
+        if self.tools.plans.trouble and rows:
+            rows = [{**row, "sentence": f"{row['sentence']} ({self.tools.plans.trouble})"} for row in rows]
+        self._status.show(self.tools.identity.device_id, self.tools.plans.last_contact, rows)
+
+
+def _seq(machine: Machine, installed: str | None) -> int:
+    if installed is None:
+        return 0
+    try:
+        return machine.slots.manifest(installed).seq
+    except NotFound:
+        return 0
+
+
+def _row(machine: Machine) -> dict[str, Any]:
+    return {
+        "component": machine.component,
+        "state": machine.record.state,
+        "installed": machine.slots.current(),
+        "good": machine.slots.good(),
+        "sentence": machine.sentence or machine.state.value,
+        "plan_version": machine.record.plan_version,
+    }

@@ -1,0 +1,166 @@
+"""One component's way through one update: the table of core.device, run with a journal in front of every effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tidegate.agent.clock import stamp
+from tidegate.agent.journal import Journal, Lease, Record
+from tidegate.agent.pace import Backoff
+from tidegate.agent.recover import from_slots
+from tidegate.agent.slots import Slots
+from tidegate.core.device import RESUME, UNCONFIRMED, Effect, Event, State, step
+from tidegate.core.errors import TidegateError
+from tidegate.trust.errors import DiskFull
+
+if TYPE_CHECKING:
+    from tidegate.agent.download import Download
+    from tidegate.agent.tools import Tools
+
+CALM = frozenset({State.IDLE, State.FETCHING, State.READY})
+"""States in which another component of this device may begin: nothing is leased, nothing unconfirmed runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An effect is through: what has happened, and what the journal must know with it."""
+
+    event: Event
+    changes: dict[str, Any] = field(default_factory=lambda: {})
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """An effect goes on later: in how many seconds, and what `agent status` says meanwhile."""
+
+    seconds: float
+    sentence: str = ""
+
+
+Result = Happened | Wait | None
+Run = Callable[["Machine", "Tools"], Result]
+
+
+@dataclass(slots=True)
+class Soak:
+    """The probing of one release; lost with the process, so that a restart begins the soak anew."""
+
+    began_s: float
+    woken: bool = False
+
+
+class Machine:
+    """One component on this device.
+
+    `due_s` (the clock's boot_s) is when the pending effect goes on; `ask_at_s` when a ready device asks for its lease;
+    `retry_at_s` when an idle one tries again what failed.
+    """
+
+    def __init__(self, component: str, tools: Tools, effects: dict[Effect, Run]) -> None:
+        self.component = component
+        self.tools = tools
+        self._effects = effects
+        directory = tools.home.component(component)
+        self.slots = Slots(directory)
+        self.journal = Journal(directory / "journal.json")
+        self.pending: tuple[Effect, ...] = ()
+        self.due_s = 0.0
+        self.ask_at_s: float | None = None
+        self.retry_at_s = 0.0
+        self.backoff = Backoff(tools.settings.poll_s, tools.rng)
+        self.failures = Backoff(tools.settings.poll_s * 4, tools.rng)
+        self.sentence = ""
+        self.soak: Soak | None = None
+        self.download: Download | None = None
+
+    @property
+    def record(self) -> Record:
+        return self.journal.record
+
+    @property
+    def state(self) -> State:
+        return self.record.at
+
+    @property
+    def lease(self) -> Lease:
+        lease = self.record.lease
+        if lease is None:
+            raise TidegateError(f"{self.component}: no lease in the journal in state {self.record.state}")
+        return lease
+
+    @property
+    def digest(self) -> str:
+        digest = self.record.digest
+        if digest is None:
+            raise TidegateError(f"{self.component}: no candidate in the journal in state {self.record.state}")
+        return digest
+
+    def begin(self) -> None:
+        """Read the journal, or tell from the slots where the device stands, and take up what was being done."""
+        if not self.journal.load():
+            self.journal.record, found = from_slots(self.slots)
+            sentence = f"{self.journal.recovered or 'there is no journal'}; {found}"
+            if self.journal.recovered or found:
+                self.tools.say("journal_recovered", component=self.component, sentence=sentence)
+                self.sentence = sentence
+                self._write({"note": sentence[:1000]})
+        self.pending = RESUME[self.state]
+        if self.state is not State.IDLE:
+            self.tools.say("resumed", component=self.component, state=self.record.state)
+
+    def tell(self, event: Event, **changes: Any) -> None:
+        """Make what has happened durable, and take up what the table says is next.
+
+        Raises:
+            DiskFull: it could not be written: nothing has changed, and the effect is done again. Going back is the
+                exception: it goes on unwritten, since the disk may be full because of the candidate.
+        """
+        before = self.state
+        after, effects = step(before, event)
+        if after is before:
+            return
+        if after in UNCONFIRMED and before not in UNCONFIRMED:
+            changes["changed_boot"], changes["changed_s"] = stamp(self.tools.clock)
+        try:
+            self._write({"state": after.name, **changes})
+        except (DiskFull, OSError) as error:
+            if after is not State.REVERTING:
+                raise
+            self.journal.go_on_unwritten(state=after.name, **changes)
+            self.tools.say("journal_unwritten", component=self.component, sentence=str(error))
+        self.pending, self.due_s, self.soak = effects, 0.0, None
+        self.backoff.reset()
+        self.tools.say(
+            "state",
+            component=self.component,
+            state=after.name,
+            was=before.name,
+            because=event.name,
+            rollout=self.record.rollout,
+            candidate=(self.record.digest or "")[:16],
+            note=self.record.note or None,
+        )
+
+    def run(self) -> None:
+        """Do what is due; what fails for a reason outside is tried again later, which every effect allows."""
+        clock = self.tools.clock
+        while self.pending and clock.boot_s() >= self.due_s:
+            try:
+                result = self._effects[self.pending[0]](self, self.tools)
+                if isinstance(result, Happened):
+                    self.tell(result.event, **result.changes)
+                    continue
+            except Exception as error:  # one component's fault must not stop the others, nor the watch over a soak
+                sentence = str(error) if isinstance(error, TidegateError | OSError) else f"fault: {error!r}"
+                result = Wait(self.backoff.next_s(), sentence)
+                self.tools.say("again_later", component=self.component, state=self.record.state, sentence=sentence)
+            if result is None:
+                self.pending = self.pending[1:]
+                continue
+            self.due_s = clock.boot_s() + result.seconds
+            self.sentence = result.sentence or self.sentence
+
+    def _write(self, changes: dict[str, Any]) -> None:
+        self.journal.write(**changes)

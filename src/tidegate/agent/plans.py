@@ -1,0 +1,112 @@
+"""What the signed files say now, as one device last read them; and when to read them again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tidegate.agent.clock import Clock
+from tidegate.agent.pace import Backoff, jittered
+from tidegate.core.errors import TidegateError
+from tidegate.core.model import Candidate, Manifest, Plan, PlanState, ReleaseTerms
+from tidegate.trust.client import TrustClient
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A component's plan as it holds at this moment: none if there is none, if it expired or is not trusted."""
+
+    plan: Plan | None
+    version: int
+    sentence: str
+
+    def withdraws(self, candidate: Candidate | None, *, closed_too: bool) -> str:
+        """Say why this plan takes a candidate back, or nothing.
+
+        A missing or expired plan takes nothing back: running devices keep what they have. Another candidate does,
+        since a device that asks seldom may see only the plan that followed a halt.
+        """
+        if self.plan is None or candidate is None:
+            return ""
+        if self.plan.candidate != candidate:
+            return f"the plan names another candidate now ({self.plan.candidate.sha256[:16]})"
+        if self.plan.state is PlanState.HALTED:
+            return f"rollout {self.plan.rollout} was halted"
+        if self.plan.state is PlanState.CLOSED and closed_too:
+            return f"rollout {self.plan.rollout} is closed"
+        return ""
+
+
+class Plans:
+    """The device's reading of the repository. One bad answer changes nothing of what is known."""
+
+    def __init__(self, trust: TrustClient, clock: Clock, rng: random.Random, poll_s: float) -> None:
+        self._trust, self._clock, self._rng, self._poll_s = trust, clock, rng, poll_s
+        self._backoff = Backoff(poll_s, rng)
+        self._seen: dict[str, Seen] = {}
+        self._releases: dict[tuple[str, Candidate, int], tuple[Manifest, ReleaseTerms]] = {}
+        self.next_poll_s = 0.0
+        """On the clock's boot_s."""
+        self.last_contact: float | None = None
+        self.trouble = ""
+
+    @property
+    def high_water_s(self) -> int:
+        return self._trust.high_water_s
+
+    def refresh(self, interval_s: float | None = None) -> bool:
+        """Read anew.
+
+        Args:
+            interval_s: when to read again if all goes well; None stands for the poll interval.
+
+        Returns:
+            False if that failed; `trouble` says why, and what was known stands until it expires.
+        """
+        try:
+            if self._trust.refresh():
+                self._releases.clear()
+            self._seen.clear()
+        except TidegateError as error:
+            self.trouble = str(error)
+            self.next_poll_s = self._clock.boot_s() + self._backoff.next_s()
+            return False
+        self.trouble = ""
+        self._backoff.reset()
+        self.last_contact = self._clock.wall()
+        self.next_poll_s = self._clock.boot_s() + jittered(interval_s or self._poll_s, self._rng)
+        return True
+
+    def hurry(self, interval_s: float) -> None:
+        """Read again within this time: something unconfirmed runs."""
+        self.next_poll_s = min(self.next_poll_s, self._clock.boot_s() + interval_s)
+
+    def components(self) -> tuple[str, ...]:
+        try:
+            return self._trust.components()
+        except TidegateError as error:
+            self.trouble = self.trouble or str(error)
+            return ()
+
+    def seen(self, component: str) -> Seen:
+        """Give the plan of a component as it holds now. Errors become its sentence."""
+        known = self._seen.get(component)
+        if known is None:
+            try:
+                plan, version = self._trust.plan(component)
+                known = Seen(plan, version, "")
+            except TidegateError as error:
+                return Seen(None, 0, self.trouble or str(error))
+            self._seen[component] = known
+        plan = known.plan
+        if plan and plan.expires <= self._clock.wall():
+            return Seen(None, known.version, self.trouble or f"the plan of {component} has expired; nothing advances")
+        return known
+
+    def release(self, component: str, seen: Seen) -> tuple[Manifest, ReleaseTerms]:
+        """Give the candidate as its release keys signed it. Raises Untrusted, Unreachable, BadInput."""
+        assert seen.plan is not None
+        key = component, seen.plan.candidate, seen.version
+        if key not in self._releases:
+            self._releases[key] = self._trust.release(component, seen.plan.candidate)
+        return self._releases[key]

@@ -1,0 +1,107 @@
+"""What a component's machine works with: the device's parts, made once and handed to every effect."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidegate.agent import guard
+from tidegate.agent.clock import Clock
+from tidegate.agent.config import Home, Identity, Settings
+from tidegate.agent.outbox import Outbox
+from tidegate.agent.plans import Plans
+from tidegate.agent.say import Log
+from tidegate.agent.sequence import Sequence
+from tidegate.agent.transport import Server
+from tidegate.core.errors import TidegateError
+from tidegate.core.model import Manifest
+from tidegate.drivers.port import Driver, Place, ProbeResult, load_driver
+from tidegate.trust.client import TrustClient
+from tidegate.trust.credentials import authorization
+from tidegate.trust.durable import make_directory
+
+
+@dataclass(slots=True)
+class Tools:
+    """One device's parts. `drivers` gives a driver by its name."""
+
+    home: Home
+    settings: Settings
+    identity: Identity
+    clock: Clock
+    rng: random.Random
+    say: Log
+    server: Server
+    sequence: Sequence
+    plans: Plans
+    outbox: Outbox
+    drivers: Callable[[str], Driver] = load_driver
+
+    def place(self, component: str, manifest: Manifest | None) -> Place:
+        """Give a driver its place on this device."""
+        directory = self.home.component(component)
+        work = directory / "work"
+        make_directory(work, mode=0o755)
+        interpreter = (sys.executable, "-S", "-E", str(Path(guard.__file__).resolve()))
+        launcher = (*interpreter, "--component-dir", str(directory), "--")
+        settings = self.settings.settings.get(component, {})
+        return Place(component, directory / "current", work, manifest, dict(settings), launcher)
+
+    def announce(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a lease. Raises as transport.Link.post."""
+        return self.server.post("/v1/announce", message)
+
+
+def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
+    """Put a device together from its home.
+
+    Raises:
+        NotFound: if the home is not enrolled.
+        BadInput: if one of its files is wrong.
+    """
+    settings, identity = home.load_settings(), home.load_identity()
+    home.make()
+    sequence = Sequence(home.seq_file, clock.wall)
+
+    def authorize(path: str, body: bytes) -> str:
+        return authorization(identity.credential, sequence.take(), path, body)
+
+    server = Server(settings.server, settings.repo_address, authorize)
+    try:
+        root = home.root_file.read_bytes()
+    except OSError as error:
+        raise TidegateError(f"{home.root_file} cannot be read; enrol this device again") from error
+    trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()))
+    plans = Plans(trust, clock, rng, settings.poll_s)
+    return Tools(home, settings, identity, clock, rng, say, server, sequence, plans, Outbox(home.outbox, say))
+
+
+def healthy(results: list[ProbeResult]) -> bool:
+    return all(result.healthy for result in results)
+
+
+def look(driver: Driver, place: Place) -> list[ProbeResult]:
+    """Probe once. A device that cannot look must not confirm: whatever goes wrong here is a failed probe."""
+    try:
+        return driver.probe(place)
+    except Exception as error:
+        return [ProbeResult("probe", False, str(error) or repr(error))]
+
+
+def attempt(action: Callable[[Place], None], place: Place) -> str:
+    """Let a driver act.
+
+    Returns:
+        What went wrong, as a sentence, or nothing. A driver's own fault counts like the component's.
+    """
+    try:
+        action(place)
+    except TidegateError as error:
+        return str(error)
+    except Exception as error:
+        return f"the driver failed: {error!r}"
+    return ""

@@ -1,0 +1,235 @@
+"""HTTP from the device: the standard library's client, connections kept open, deadlines and caps on every answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from tidegate.core.errors import BadInput, TidegateError
+from tidegate.trust.errors import Unreachable
+
+IO_TIMEOUT_S = 10.0
+DEADLINE_S = 30.0
+ANSWER_LIMIT = 1 << 20
+REQUEST_LIMIT = 64 * 1024
+CHUNK = 64 * 1024
+KEPT_ANSWERS = 8
+KEPT_LENGTH = 32 * 1024
+
+
+class HttpRefused(TidegateError):
+    """The server answered with an error: its HTTP status, its sentence, and when to ask again if it said so."""
+
+    def __init__(self, status: int, sentence: str, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class _Kept:
+    etag: str
+    body: bytes
+
+
+class Link:
+    """One server, one connection that is kept open, and used again until it breaks.
+
+    Args:
+        address: http:// or https://, a path in front of everything else is allowed.
+        io_timeout_s: the longest wait for the next byte.
+        deadline_s: the longest time for one whole answer.
+
+    Raises:
+        BadInput: for another kind of address.
+    """
+
+    def __init__(self, address: str, io_timeout_s: float = IO_TIMEOUT_S, deadline_s: float = DEADLINE_S) -> None:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadInput(f"{address!r} is no http:// or https:// address")
+        self._secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname, parts.port
+        self.prefix = parts.path.rstrip("/")
+        self.address = address
+        self._io_timeout_s, self._deadline_s = io_timeout_s, deadline_s
+        self._connection: http.client.HTTPConnection | None = None
+        self._kept: dict[str, _Kept] = {}
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def get(self, path: str, limit: int) -> bytes:
+        """Fetch a small file whole; one that was fetched before is asked for conditionally.
+
+        Raises:
+            Unreachable, HttpRefused: as the names say. HttpRefused too if the file is longer than `limit` bytes.
+        """
+        kept = self._kept.get(path)
+        headers = {"If-None-Match": kept.etag} if kept else {}
+        with self._answer("GET", path, None, headers) as (response, deadline):
+            if response.status == 304 and kept:
+                response.read()
+                return kept.body
+            body = self._body(response, limit, deadline)
+            etag = response.headers.get("ETag")
+        self._kept.pop(path, None)
+        if etag and len(body) <= KEPT_LENGTH:
+            while len(self._kept) >= KEPT_ANSWERS:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[path] = _Kept(etag, body)
+        return body
+
+    def post(self, path: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+        """Send JSON and read a JSON object. Raises Unreachable, HttpRefused; BadInput if the answer is no object."""
+        if len(body) > REQUEST_LIMIT:
+            raise BadInput(f"a message of {len(body)} bytes is longer than the {REQUEST_LIMIT} that are allowed")
+        with self._answer("POST", path, body, {"Content-Type": "application/json", **headers}) as (response, deadline):
+            answer = self._body(response, ANSWER_LIMIT, deadline)
+        try:
+            value = json.loads(answer or b"{}")
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"the answer of {self.address}{path} is not JSON") from error
+        if not isinstance(value, dict):
+            raise BadInput(f"the answer of {self.address}{path} is no JSON object")
+        return value
+
+    def stream(self, path: str, offset: int) -> Iterator[bytes]:
+        """Fetch a large file in pieces, from `offset` on; yields b"" first if the server begins at 0 in spite of it.
+
+        Only the wait for the next byte is bounded here: the caller caps the length and judges the pace.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._answer("GET", path, None, headers) as (response, _):
+            if response.status not in (200, 206):
+                raise _refusal(response, b"")
+            if offset and (response.status == 200 or not _begins_at(response, offset)):
+                yield b""
+            while chunk := response.read1(CHUNK):
+                yield chunk
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> Iterator[tuple[http.client.HTTPResponse, float]]:
+        deadline = time.monotonic() + self._deadline_s
+        response = None
+        try:
+            response = self._send(method, self.prefix + "/" + quote(path.lstrip("/")), body, headers)
+            yield response, deadline
+        except (OSError, http.client.HTTPException) as error:
+            response = None
+            said = str(error) or type(error).__name__
+            raise Unreachable(f"no answer from {self.address}: {said}") from error
+        finally:
+            if response is None or not response.isclosed():  # the rest of the answer would be read as the next one
+                self.close()
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> http.client.HTTPResponse:
+        """Send once more on a new connection if the kept one was closed meanwhile: all our messages may be repeated."""
+        kept = self._connection
+        if kept is not None:
+            try:
+                kept.request(method, path, body, headers)
+                return kept.getresponse()
+            except (ConnectionError, http.client.BadStatusLine):
+                self.close()
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        self._connection = connection = kind(self._host, self._port, timeout=self._io_timeout_s)
+        connection.request(method, path, body, headers)
+        return connection.getresponse()
+
+    def _body(self, response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
+        cap = limit if response.status == 200 else ANSWER_LIMIT
+        parts: list[bytes] = []
+        length = 0
+        while chunk := response.read1(CHUNK):
+            parts.append(chunk)
+            length += len(chunk)
+            if length > cap:
+                raise HttpRefused(response.status, f"{self.address} sends more than the {cap} bytes that are allowed")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the answer took more than {self._deadline_s:g} s")
+        if response.length:
+            raise ConnectionError(f"the answer was cut off, {response.length} bytes before its end")
+        response.read()  # read1 leaves the connection marked as busy
+        if not 200 <= response.status < 300:
+            raise _refusal(response, b"".join(parts))
+        return b"".join(parts)
+
+
+def _begins_at(response: http.client.HTTPResponse, offset: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+
+
+def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
+    """Read RFC 9457 problem details, or make do with the status line."""
+    sentence = f"the server answered {response.status} {response.reason}"
+    retry_after = _seconds(response.headers.get("Retry-After"))
+    try:
+        problem = json.loads(body)
+    except (ValueError, RecursionError):
+        problem = None
+    if isinstance(problem, dict):
+        words = problem.get("detail") or problem.get("title")
+        if isinstance(words, str):
+            sentence = f"the server refused ({response.status}): {words[:500]}"
+        retry_after = _seconds(problem.get("retry_after_s")) or retry_after
+    return HttpRefused(response.status, sentence, retry_after)
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        seconds = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < 1e9 else None
+
+
+Authorize = Callable[[str, bytes], str]
+"""Gives the Authorization header for (path, body)."""
+
+
+class Server:
+    """The two channels of the protocol as one device uses them: signed files down, JSON up."""
+
+    def __init__(self, server: str, repo: str, authorize: Authorize) -> None:
+        self._up, self._down, self._payloads = Link(server), Link(repo), Link(repo)
+        self._authorize = authorize
+
+    def fetch(self, relative_path: str, max_length: int) -> bytes:
+        """Fetch one signed file, as trust.client.Fetch has it.
+
+        Raises:
+            FileNotFoundError: the repository has none.
+            ConnectionError: no answer, or an error in its place.
+        """
+        try:
+            return self._down.get(relative_path, max_length)
+        except HttpRefused as error:
+            if error.status == 404:
+                raise FileNotFoundError(relative_path) from error
+            raise ConnectionError(str(error)) from error
+        except Unreachable as error:
+            raise ConnectionError(str(error)) from error
+
+    def stream(self, relative_path: str, offset: int) -> Iterator[bytes]:
+        """Fetch a payload in pieces. Raises as `Link.stream`."""
+        return self._payloads.stream(relative_path, offset)
+
+    def post(self, path: str, message: object) -> dict[str, Any]:
+        """Send a message under the device's credential. Raises as `Link.post`."""
+        body = json.dumps(message, separators=(",", ":")).encode()
+        return self._up.post(path, body, {"Authorization": self._authorize(path, body)})
+
+    def close(self) -> None:
+        for link in (self._up, self._down, self._payloads):
+            link.close()

@@ -1,0 +1,111 @@
+"""The operators' HTTP: what people and their scripts ask of Tidegate. Loopback unless told otherwise, token always."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tidegate.api import devices, releases, rollouts, tokens
+from tidegate.control.controller import Controller
+from tidegate.control.views import status_view
+from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
+from tidegate.log.port import LogError
+
+_STATUS: list[tuple[type[TidegateError], int, str]] = [
+    (NotFound, 404, "Not found"),
+    (BadInput, 400, "Bad request"),
+    (Untrusted, 403, "Not trusted"),
+    (Refused, 409, "Refused"),
+    (LogError, 503, "Not durable"),
+]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the operators' routes work with."""
+
+    controller: Controller
+    repository: Path
+    operator_token: str
+
+
+def problem(status: int, title: str, detail: str) -> JSONResponse:
+    """Answer with problem details (RFC 9457)."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    for kind, status, title in _STATUS:
+        if isinstance(error, kind):
+            return problem(status, title, str(error))
+    return problem(500, "Error", str(error))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail, error.detail)
+
+
+async def _status(request: Request) -> Response:
+    controller: Controller = request.app.state.office.controller
+    return JSONResponse(status_view(controller.state, controller.now_ms(), controller.trouble))
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"alive": True})
+
+
+async def _ready(request: Request) -> Response:
+    trouble = request.app.state.office.controller.trouble
+    return JSONResponse({"ready": not trouble, "trouble": trouble}, 503 if trouble else 200)
+
+
+class OperatorOnly:
+    """Lets a request in that carries the operators' token; anyone may ask whether the server lives."""
+
+    def __init__(self, app: Any, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] == "http" and scope["path"] not in ("/healthz", "/readyz"):
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                await problem(401, "Not trusted", "this needs the operators' token")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def make_app(office: Office) -> Any:
+    """Make the operators' application (ASGI)."""
+    app = Starlette(
+        routes=[
+            Route("/healthz", _health),
+            Route("/readyz", _ready),
+            Route("/api/v1/status", _status),
+            *devices.ROUTES,
+            *releases.ROUTES,
+            *rollouts.ROUTES,
+            *tokens.ROUTES,
+        ],
+        exception_handlers={TidegateError: _refusal, HTTPException: _http_error, json.JSONDecodeError: _not_json},
+    )
+    app.state.office = office
+    return OperatorOnly(app, office.operator_token)
+
+
+async def _not_json(_: Request, error: Exception) -> Response:
+    return problem(400, "Bad request", f"the request is not JSON: {error}")

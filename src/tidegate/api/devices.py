@@ -1,0 +1,66 @@
+"""Operators' routes for devices."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tidegate.api.reading import body_of, who_of
+from tidegate.control import acts
+from tidegate.control.views import device_view
+from tidegate.control.why import find_device, why
+from tidegate.core.errors import BadInput
+
+MOST_ROWS = 1000
+
+
+async def listing(request: Request) -> Response:
+    """List devices, `limit` of them after `offset`, those with every `label=name=value` given."""
+    state = request.app.state.office.controller.state
+    limit, offset = _number(request, "limit", 100), _number(request, "offset", 0)
+    wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
+    rows = [row for row in state.devices if all(row.device.labels.get(n) == v for n, _, v in wanted)]
+    page = rows[offset : offset + min(limit, MOST_ROWS)]
+    return JSONResponse({"total": len(rows), "offset": offset, "devices": [device_view(row) for row in page]})
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal():
+        raise BadInput(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+async def one(request: Request) -> Response:
+    """Show one device."""
+    state = request.app.state.office.controller.state
+    return JSONResponse(device_view(find_device(state, request.path_params["name"])))
+
+
+async def explain(request: Request) -> Response:
+    """Say why a device has or has not been updated."""
+    controller = request.app.state.office.controller
+    row = find_device(controller.state, request.path_params["name"])
+    entries = why(controller.state, row, controller.now_ms())
+    return JSONResponse({**device_view(row), "why": entries})
+
+
+async def retire(request: Request) -> Response:
+    """Take a harmed device out of its groups' caps, on record."""
+    office = request.app.state.office
+    body = await body_of(request)
+    by = who_of(body)
+    name = request.path_params["name"]
+    index = await office.controller.ask(
+        lambda state, now_ms: acts.retire_device(state, now_ms, by, find_device(state, name))
+    )
+    return JSONResponse({"retired": index})
+
+
+ROUTES = [
+    Route("/api/v1/devices", listing),
+    Route("/api/v1/devices/{name}", one),
+    Route("/api/v1/devices/{name}/why", explain),
+    Route("/api/v1/devices/{name}/retire", retire, methods=["POST"]),
+]

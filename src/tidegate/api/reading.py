@@ -1,0 +1,53 @@
+"""What an operator's request says: its JSON read strictly, who asks, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar, cast
+
+from starlette.requests import Request
+
+from tidegate.control.acts import Who
+from tidegate.core.errors import BadInput
+from tidegate.core.wire import read
+
+T = TypeVar("T")
+MOST_BODY = 8 * 1024 * 1024
+MOST_WORDS = 500
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """Read a JSON object of bounded size. Raises BadInput."""
+    data = await bytes_of(request, MOST_BODY)
+    try:
+        value = json.loads(data or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the request is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput("the request must be a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+async def bytes_of(request: Request, most: int) -> bytes:
+    """Read a body of at most `most` bytes. Raises BadInput."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise BadInput(f"the request is larger than {most:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def who_of(body: dict[str, Any]) -> Who:
+    """Take who and why out of a request. Raises BadInput if nobody is named."""
+    who, why = body.pop("who", ""), body.pop("why", "")
+    if not isinstance(who, str) or not who.strip() or not isinstance(why, str):
+        raise BadInput("the request must name who asks (who), and may say why")
+    return Who(who.strip()[:MOST_WORDS], why.strip()[:MOST_WORDS])
+
+
+def read_as(kind: type[T], body: dict[str, Any], what: str) -> T:
+    """Read the rest of a request as a dataclass. Raises BadInput naming the field."""
+    return read(kind, body, what)

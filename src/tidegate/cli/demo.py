@@ -1,0 +1,185 @@
+"""`tidegate demo`: the main job in a minute. A good release reaches everyone; a faulty one is contained."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.live import Live
+
+from tidegate.cli.demo_content.releases import (
+    FAULTS,
+    demo_manifest_parts,
+    faulty_release,
+    good_release,
+    validator_passes,
+)
+from tidegate.cli.demo_stage import COMPONENT, DemoDevice, Stage
+from tidegate.cli.office import OfficeClient
+from tidegate.cli.release_files import SpeedOptions, create_draft
+from tidegate.cli.releases import submit
+from tidegate.cli.rollout_view import rollout_panel
+from tidegate.cli.show import coloured, console, out, table
+from tidegate.core.errors import BadInput, Refused
+
+MAX_HARMED = 3
+OBSERVE_S = 10
+LEAST_DEVICES = 4
+MOST_DEVICES = 200
+PATIENCE_S = 300.0
+LOOK_S = 0.2
+
+
+def demo(*, devices: int = 24, json: bool = False, fault: str = "both", keep: Path | None = None) -> int:
+    """Show the main job on this machine: a control plane and real agents, a good release, then a faulty one.
+
+    The fleet is small, so the certain rule carries it: at most 3 devices may be harmed, whatever the defect.
+
+    Args:
+        devices: How many agents, each a process of its own.
+        json: End with one JSON object on the last line.
+        fault: What is wrong with the faulty release: both, false-positive or crash.
+        keep: Leave everything in this directory (logs, keys, devices) instead of a temporary one.
+    """
+    if not LEAST_DEVICES <= devices <= MOST_DEVICES:
+        raise BadInput(f"--devices must be {LEAST_DEVICES} to {MOST_DEVICES}, not {devices}")
+    if fault not in FAULTS:
+        raise BadInput(f"--fault must be one of {', '.join(FAULTS)}, not {fault!r}")
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise BadInput(f"{keep} is not empty; name a new directory")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    with Stage(keep) as stage:
+        result = _play(stage, devices, fault)
+    if keep is not None:
+        out(f"Everything is left in {keep}.")
+    if json:
+        print(jsonlib.dumps(result), flush=True)
+    return 0 if result["ok"] else 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _play(stage: Stage, count: int, fault: str) -> dict[str, Any]:
+    out("1. A control plane with fresh keys (offline ones in a directory of their own), and its log.")
+    office = stage.start_server()
+    out(f"2. {count} devices enrol; each runs an agent of its own that protects a check-in desk with a YARA-X scanner.")
+    stage.enrol_devices(count, office)
+    stage.start_agents()
+    out("3. A good release: canary, opening windows, everyone, with a placebo arm beside it.")
+    good_digest = _release(stage, office, 1, "2026.1", good_release(stage.path / "good"), "the good release")
+    good = _roll_out(stage, office, 1, "the good release")
+    good_result = {"covered": good["confirmed"], "devices": good["devices"], "seconds": _seconds(good)}
+    payload = faulty_release(stage.path / "faulty", fault)
+    out(f"4. A faulty release. {validator_passes(payload).sentence.capitalize()}.")
+    _release(stage, office, 2, "2026.2", payload, "the faulty release")
+    faulty = _roll_out(stage, office, 2, "the faulty release")
+    harmed = [_device(stage, entry) for entry in faulty["where"] if entry["standing"] in ("reverted", "silent")]
+    recovered, whole = _wait_for_recovery(stage, harmed, good_digest)
+    faulty_result = {
+        "harmed": faulty["reverted"] + faulty["silent"],
+        "devices": faulty["devices"],
+        "verdict": faulty["verdict"],
+        "recovered": recovered,
+        "exposed": faulty["exposed"],
+        "never_exposed": faulty["never_exposed"],
+        "seconds": _seconds(faulty),
+    }
+    ok = (
+        good_result["covered"] == count
+        and faulty["verdict"] == "halt"
+        and 0 < faulty_result["harmed"] <= MAX_HARMED
+        and recovered == faulty_result["harmed"]
+    )
+    result: dict[str, Any] = {"good": good_result, "faulty": faulty_result, "max_harmed": MAX_HARMED, "ok": ok}
+    _show_end(result, good, faulty, whole)
+    return result
+
+
+def _release(stage: Stage, office: OfficeClient, seq: int, version: str, payload: Path, notes: str) -> str:
+    parts = demo_manifest_parts()
+    draft = create_draft(
+        payload,
+        stage.path / f"release-{seq}",
+        component=COMPONENT,
+        version=version,
+        seq=seq,
+        driver=parts.driver,
+        health=parts.health,
+        notes=notes,
+    )
+    done = submit(office, draft, stage.offline, SpeedOptions.for_trial(3600), "demo")
+    return str(done["digest"])
+
+
+def _roll_out(stage: Stage, office: OfficeClient, seq: int, title: str) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "component": COMPONENT,
+        "release": str(seq),
+        "max_harmed": MAX_HARMED,
+        "placebo_per_treated": 1.0,
+        "observe_s": OBSERVE_S,
+    }
+    name = office.post("/api/v1/rollouts", body, "demo")["rollout"]
+    deadline = time.monotonic() + PATIENCE_S
+    said: set[str] = set()
+    with Live(console=console, refresh_per_second=8, transient=False) as live:
+        while True:
+            found = office.get(f"/api/v1/rollouts/{name}", devices=1)
+            if console.is_terminal:
+                live.update(rollout_panel(found, title))
+            elif found["sentence"] not in said:
+                said.add(found["sentence"])
+                out(f"   {found['phase']}: {found['sentence']}")
+            if found["phase"] in ("halted", "closed"):
+                return found
+            if time.monotonic() > deadline:
+                raise Refused(f"{title} did not come to an end in {PATIENCE_S:.0f} s: {found['sentence']}")
+            time.sleep(LOOK_S)
+
+
+def _seconds(found: dict[str, Any]) -> float:
+    return round((found["ended_ms"] - found["started_ms"]) / 1000, 1)
+
+
+def _device(stage: Stage, entry: dict[str, Any]) -> DemoDevice:
+    return next(device for device in stage.devices if device.device_id == entry["device_id"])
+
+
+def _wait_for_recovery(stage: Stage, harmed: list[DemoDevice], good_digest: str) -> tuple[int, int]:
+    """Look on the devices themselves: how many of the harmed run the good release and serve again, and of all."""
+    deadline = time.monotonic() + OBSERVE_S
+    while True:
+        back = [device for device in stage.devices if _is_well(device, good_digest)]
+        if len(back) == len(stage.devices) or time.monotonic() > deadline:
+            return sum(device in back for device in harmed), len(back)
+        time.sleep(LOOK_S)
+
+
+def _is_well(device: DemoDevice, good_digest: str) -> bool:
+    installed = device.installed()
+    return installed is not None and good_digest.startswith(installed) and device.serves()
+
+
+def _show_end(result: dict[str, Any], good: dict[str, Any], faulty: dict[str, Any], whole: int) -> None:
+    rows = [
+        _row("good", good, f"{good['confirmed']} of {good['devices']} updated"),
+        _row("faulty", faulty, f"{whole} of {faulty['devices']} run the good release and serve"),
+    ]
+    columns = ("release", "verdict", "exposed", "harmed", "never exposed", "seconds", "in the end")
+    table("What happened", columns, rows, empty="")
+    out(f"Why it was halted: {faulty['sentence']}")
+    harmed, back = result["faulty"]["harmed"], result["faulty"]["recovered"]
+    out(f"{harmed} of at most {MAX_HARMED} devices were harmed, and {back} came back by themselves, without hands.")
+
+
+def _row(name: str, found: dict[str, Any], end: str) -> tuple[Any, ...]:
+    harmed = found["reverted"] + found["silent"]
+    verdict = coloured("halt" if found["verdict"] == "halt" else "advance")
+    return (name, verdict, found["exposed"], harmed, found["never_exposed"], _seconds(found), end)

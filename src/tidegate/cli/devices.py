@@ -1,0 +1,82 @@
+"""`tidegate device`: list devices; why one has or has not been updated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from tidegate.cli.office import OfficeClient, part
+from tidegate.cli.show import ago, moment, out, out_json, pairs_of, table
+
+app = App(name="device", help="List devices; ask why one has or has not been updated.")
+
+
+@app.command(name="list")
+def listing(
+    *, label: list[str] | None = None, limit: int = 100, offset: int = 0, home: Path | None = None, json: bool = False
+) -> None:
+    """List devices.
+
+    Args:
+        label: Only those with NAME=VALUE. Can be given several times.
+        limit: How many at most (up to 1,000).
+        offset: How many to pass over first.
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    pairs_of("--label", label or ())
+    found = OfficeClient(home).get("/api/v1/devices", label=label or [], limit=limit, offset=offset)
+    if json:
+        out_json(found)
+        return
+    rows = [
+        (d["index"], d["device_id"], _pairs(d["labels"]), _installed(d), ago(d["last_heard_ms"]))
+        for d in found["devices"]
+    ]
+    table("Devices", ("#", "device", "labels", "confirmed on", "last heard"), rows, empty="No device is enrolled yet.")
+    if found["total"] > len(rows):
+        out(f"{len(rows)} of {found['total']:,}; go on with --offset {offset + len(rows)}")
+
+
+@app.command
+def why(device: str, /, *, home: Path | None = None, json: bool = False) -> None:
+    """Say why a device has or has not been updated.
+
+    Args:
+        device: Its id, the first digits of it, or its number.
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    found = OfficeClient(home).get(f"/api/v1/devices/{part(device)}/why")
+    if json:
+        out_json(found)
+        return
+    out(f"Device {found['device_id']} (number {found['index']}), {_pairs(found['labels']) or 'no labels'}")
+    out(f"enrolled {moment(found['enrolled_ms'])}, last heard {ago(found['last_heard_ms'])}")
+    if not found["why"]:
+        out("No rollout has been started yet: nothing has been offered to it.")
+    for entry in found["why"]:
+        out(f"- {entry['sentence']}")
+
+
+@app.command
+def retire(device: str, /, *, why: str, home: Path | None = None) -> None:
+    """Take a harmed device out of its groups' caps, on record: it has been set right by hand, or will not come back.
+
+    Args:
+        device: Its id, the first digits of it, or its number.
+        why: The reason, for the record.
+        home: The control plane's directory.
+    """
+    done = OfficeClient(home).post(f"/api/v1/devices/{part(device)}/retire", {}, why)
+    out(f"Device number {done['retired']} no longer uses up its groups' caps.")
+
+
+def _pairs(labels: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
+def _installed(device: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(device["installed"].items())) or "-"

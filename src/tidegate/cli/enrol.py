@@ -1,0 +1,70 @@
+"""`tidegate enrol`: makes a directory a device's home."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+from tidegate.agent.enrol import enrol as enrol_device
+from tidegate.cli.show import out, pairs_of
+from tidegate.core.errors import BadInput, NotFound
+
+
+def enrol(
+    *,
+    server: str,
+    agent_home: Path,
+    token_file: Path | None = None,
+    label: list[str] | None = None,
+    component: list[str] | None = None,
+    setting: list[str] | None = None,
+    poll_s: float = 60.0,
+    repo: str = "",
+) -> None:
+    """Enrol a device: it makes its key, shows its token, and gets an identity and the root of its trust.
+
+    Args:
+        server: Where devices reach the control plane, as in https://tidegate.example:8470.
+        agent_home: The agent's directory; made if missing.
+        token_file: A file with the token; default: standard input. (Never an argument: others could read it.)
+        label: NAME=VALUE to ask for; the token must grant it.
+        component: What this device takes updates for; default: all that have a plan.
+        setting: COMPONENT.KEY=VALUE for the component's driver on this device, as in edr-rules.watch=/srv.
+        poll_s: How often the agent reads the plan, in seconds.
+        repo: Where the signed files are, if not at SERVER/repo/.
+    """
+    identity = enrol_device(
+        agent_home,
+        server,
+        _token(token_file),
+        pairs_of("--label", label or ()),
+        {"os": platform.system(), "release": platform.release(), "machine": platform.machine()},
+        component or (),
+        _settings(setting or ()),
+        poll_s,
+        repo,
+    )
+    out(f"Enrolled as device {identity.device_id} (number {identity.index}) in {agent_home}.")
+    out(f"Next: tidegate agent run --home {agent_home}")
+
+
+def _token(path: Path | None) -> str:
+    if path is not None:
+        try:
+            return path.read_text().strip()
+        except OSError as error:
+            raise NotFound(f"the token file {path} cannot be read: {error.strerror}") from error
+    if sys.stdin.isatty():
+        raise BadInput("give the token with --token-file, or on standard input")
+    return sys.stdin.readline().strip()
+
+
+def _settings(entries: list[str] | tuple[()]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for name, value in pairs_of("--setting", entries).items():
+        component, dot, key = name.rpartition(".")
+        if not dot or not component or not key:
+            raise BadInput(f"--setting must be COMPONENT.KEY=VALUE, not {name}={value!r}")
+        found.setdefault(component, {})[key] = value
+    return found

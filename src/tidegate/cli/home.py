@@ -1,0 +1,66 @@
+"""A control plane's directory: where its log, repository and secrets lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.core.errors import NotFound
+
+
+def default_home() -> Path:
+    """Give the directory that is used when none is named: $TIDEGATE_HOME, or `tidegate-home` here."""
+    return Path(os.environ.get("TIDEGATE_HOME") or "tidegate-home")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The parts of a control plane's directory. `keys` are the online ones; offline keys lie elsewhere."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """The event log."""
+        return self.path / "log.db"
+
+    @property
+    def repository(self) -> Path:
+        """The signed files that devices read."""
+        return self.path / "repo"
+
+    @property
+    def keys(self) -> Path:
+        """The online keys."""
+        return self.path / "keys"
+
+    @property
+    def device_secrets(self) -> Path:
+        """What device credentials are derived from."""
+        return self.path / "device-secrets.json"
+
+    @property
+    def operator_token(self) -> Path:
+        """The operators' token."""
+        return self.path / "operator.token"
+
+    @property
+    def address(self) -> Path:
+        """Where the running server listens."""
+        return self.path / "server.json"
+
+    def check(self) -> None:
+        """Refuse a directory that `tidegate init` has not made. Raises NotFound."""
+        if not self.operator_token.is_file():
+            raise NotFound(f"{self.path} is no control plane; make one: tidegate init --home {self.path}")
+
+    def read_address(self) -> dict[str, str]:
+        """Give the addresses of the running server. Raises NotFound if it has never run."""
+        self.check()
+        try:
+            found = json.loads(self.address.read_text())
+            return {str(name): str(value) for name, value in found.items()}
+        except (OSError, ValueError) as error:
+            raise NotFound(f"no server runs on {self.path}; start it: tidegate serve --home {self.path}") from error

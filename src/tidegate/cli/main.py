@@ -1,0 +1,67 @@
+"""All commands, by group, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from tidegate import __version__
+from tidegate.core.errors import BadInput, TidegateError
+
+app = App(
+    name="tidegate",
+    help="Runs every update as a randomized trial, within a budget of harm that you declare.",
+    version=__version__,
+    print_error=False,
+    exit_on_error=False,
+    result_action="return_value",
+)
+
+for _path, _name, _help in (
+    ("tidegate.cli.demo:demo", "demo", "Show the main job: a good release to everyone, a faulty one contained."),
+    ("tidegate.cli.init:init", "init", "Make a control plane: keys, signed repository, log."),
+    ("tidegate.cli.serve:serve", "serve", "Run the control plane."),
+    ("tidegate.cli.status:status", "status", "Show devices, releases and rollouts at a glance."),
+    ("tidegate.cli.enrol:enrol", "enrol", "Enrol this machine, or a directory standing for one, as a device."),
+):
+    app.command(_path, name=_name, help=_help)
+for _path, _name, _help in (
+    ("tidegate.cli.tokens:app", "token", "Enrolment tokens."),
+    ("tidegate.cli.agent:app", "agent", "Run the device's agent."),
+    ("tidegate.cli.releases:app", "release", "Create, sign and list releases."),
+    ("tidegate.cli.rollouts:app", "rollout", "Start, watch and steer rollouts."),
+    ("tidegate.cli.devices:app", "device", "List devices; ask why one has or has not been updated."),
+):
+    app.command(_path, name=_name, help=_help)
+
+
+def run(tokens: list[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 the answer is no, 2 usage or bad input."""
+    try:
+        code = app(tokens)
+    except CycloptsError as error:
+        _say(_one_line(str(error)) + " (see --help)")
+        sys.exit(2)
+    except BadInput as error:
+        _say(str(error))
+        sys.exit(2)
+    except TidegateError as error:
+        _say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has gone (as `| head` does): no error, and nothing more to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _say(sentence: str) -> None:
+    print(f"tidegate: {sentence}", file=sys.stderr)

@@ -1,0 +1,28 @@
+"""`tidegate status`: devices, releases and rollouts at a glance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tidegate.cli.office import OfficeClient
+from tidegate.cli.rollouts import rollout_table
+from tidegate.cli.show import out, out_json
+
+
+def status(*, home: Path | None = None, json: bool = False) -> int:
+    """Show devices, releases and rollouts at a glance. Exit code 1 if the server is in trouble.
+
+    Args:
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    found: dict[str, Any] = OfficeClient(home).get("/api/v1/status")
+    if json:
+        out_json(found)
+    else:
+        out(f"{found['devices']:,} devices enrolled, {found['releases']:,} releases in the log.")
+        if found["trouble"]:
+            out(f"Trouble: {found['trouble']}")
+        rollout_table(found["rollouts"])
+    return 1 if found["trouble"] else 0

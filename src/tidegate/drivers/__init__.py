@@ -1,0 +1,1 @@
+"""What a payload means: activate, health, deactivate. One file per driver."""

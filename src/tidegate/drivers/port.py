@@ -1,0 +1,81 @@
+"""What a driver must be able to do: it gives a payload its meaning on a device and in the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from tidegate.core.errors import BadInput, TidegateError
+from tidegate.core.model import Manifest
+
+
+class DriverError(TidegateError):
+    """The payload cannot be used, or the protected component could not be started. Nothing is confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a driver works: one component on one device.
+
+    `current` is the pointer that names the active release's payload directory; it does not exist while the component
+    is absent. `manifest` is that of the release the driver is asked about. `launcher` is the guard's command, to be put
+    before the command that starts the protected component. `settings` are the device's own words for this component
+    (paths, addresses); they never come from the release.
+    """
+
+    component: str
+    current: Path
+    work: Path
+    manifest: Manifest | None
+    settings: dict[str, str] = field(default_factory=lambda: {})
+    launcher: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What one look at the component's health saw; `detail` is a sentence for a person."""
+
+    name: str
+    healthy: bool
+    detail: str = ""
+
+
+class Driver(Protocol):
+    """One way to bring a payload to life. Every method can be called again after a crash in its middle."""
+
+    name: str
+
+    def check(self, payload: Path, manifest: Manifest) -> None:
+        """Look whether an unpacked payload can be used, before anything changes. Raises DriverError."""
+        ...
+
+    def activate(self, place: Place) -> None:
+        """Start the protected component, or start it anew, on what `place.current` names. Raises DriverError."""
+        ...
+
+    def deactivate(self, place: Place) -> None:
+        """Stop the protected component: a first install is taken back, or the agent ends."""
+        ...
+
+    def probe(self, place: Place) -> list[ProbeResult]:
+        """Look at health now. The component is healthy if every result is."""
+        ...
+
+    def sham(self, place: Place) -> None:
+        """Go through the motions of `activate`, with the same wait and restart, and change nothing."""
+        ...
+
+
+def load_driver(name: str) -> Driver:
+    """Make the driver of this name, from the entry points of group `tidegate.drivers`.
+
+    Raises:
+        BadInput: if there is none; it names those that there are.
+    """
+    found = {entry.name: entry for entry in entry_points(group="tidegate.drivers")}
+    if name not in found:
+        raise BadInput(f"no driver {name!r} on this machine; there are {', '.join(sorted(found)) or 'none'}")
+    driver: Driver = found[name].load()()
+    return driver

@@ -1,0 +1,66 @@
+"""The devices' HTTP: enrol, announce, report, and the signed files. Bare ASGI, since these routes carry the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from tidegate.control.controller import Controller
+from tidegate.core.errors import TidegateError
+from tidegate.intake import announce, enrol, reports
+from tidegate.intake.http import MOST_BODY, Reply, problem, problem_of, read_body, send
+from tidegate.trust.credentials import DeviceSecrets
+
+Handler = Callable[["IntakeApp", Scope, bytes], Awaitable[Reply]]
+
+ROUTES: dict[str, Handler] = {
+    "/v1/enrol": enrol.handle,
+    "/v1/announce": announce.handle,
+    "/v1/reports": reports.handle,
+}
+
+
+class IntakeApp:
+    """Answers devices. It decides nothing: it checks who asks and what, and puts the question to the controller."""
+
+    def __init__(self, controller: Controller, secrets: DeviceSecrets, repository: Path) -> None:
+        self.controller = controller
+        self.secrets = secrets
+        self.repository = repository
+        self._files = StaticFiles(directory=repository)
+
+    async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path.startswith("/repo/"):
+            inner = {**scope, "root_path": scope.get("root_path", "") + "/repo"}
+            await _guarded_files(self._files, inner, receive, send_message)
+            return
+        await send(send_message, await self._reply(scope, receive, path))
+
+    async def _reply(self, scope: Scope, receive: Receive, path: str) -> Reply:
+        handler = ROUTES.get(path)
+        if handler is None:
+            return problem(404, "Not found", f"there is nothing at {path}")
+        if scope["method"] != "POST":
+            return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
+        body = await read_body(scope, receive)
+        if body is None:
+            return problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
+        try:
+            return await handler(self, scope, body)
+        except TidegateError as error:
+            return problem_of(error)
+
+
+async def _guarded_files(files: StaticFiles, scope: Scope, receive: Receive, send_message: Send) -> None:
+    try:
+        await files(scope, receive, send_message)
+    except HTTPException as error:
+        await send(send_message, problem(error.status_code, "Not found", "no such file in the repository"))

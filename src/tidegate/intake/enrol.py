@@ -1,0 +1,63 @@
+"""POST /v1/enrol: a device with a token gets its identity and the root of trust."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tidegate.control import devices
+from tidegate.core.errors import BadInput
+from tidegate.intake.http import Reply, ok, parse
+from tidegate.trust.metadata import root_by_digest
+from tidegate.trust.tokens import parse_token, token_hash
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from tidegate.intake.app import IntakeApp
+
+MOST_LABELS = 64
+MOST_TEXT = 200
+
+
+class EnrolRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What a device says of itself. Facts are its own word; labels it may only ask for."""
+
+    token: str
+    public_key: str
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
+
+
+_decoder = msgspec.json.Decoder(EnrolRequest)
+
+
+async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
+    """Enrol a device. The same public key gets the same identity again, so a lost answer costs nothing."""
+    said = parse(_decoder, body)
+    if not re.fullmatch(r"[0-9a-f]{64}", said.public_key):
+        raise BadInput("public_key must be 64 hexadecimal digits: an Ed25519 public key")
+    for name, values in (("labels", said.labels), ("facts", said.facts)):
+        if len(values) > MOST_LABELS or any(len(k) > MOST_TEXT or len(v) > MOST_TEXT for k, v in values.items()):
+            raise BadInput(f"{name}: at most {MOST_LABELS} entries of {MOST_TEXT} characters")
+    token = parse_token(said.token)
+    root = root_by_digest(app.repository, token.root_digest)
+    fresh_id = secrets.token_hex(16)
+    index, device_id = await app.controller.ask(
+        lambda state, now_ms: devices.enrol(
+            state,
+            now_ms,
+            token_id=token.token_id,
+            token_hash=token_hash(said.token),
+            public_key=said.public_key,
+            labels=said.labels,
+            facts=said.facts,
+            fresh_id=fresh_id,
+        )
+    )
+    epoch = app.secrets.newest_epoch
+    credential = app.secrets.credential(epoch, index, device_id)
+    return ok({"device_id": device_id, "index": index, "credential": credential, "root": root.decode()})

@@ -1,0 +1,108 @@
+"""Requests in and replies out: sizes, JSON, and errors as RFC 9457 problem details."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
+from tidegate.log.port import LogError
+
+MOST_BODY = 64 * 1024
+T = TypeVar("T")
+
+_STATUS: list[tuple[type[TidegateError], int, str]] = [
+    (NotFound, 404, "Not found"),
+    (BadInput, 400, "Bad request"),
+    (Untrusted, 401, "Not trusted"),
+    (Refused, 409, "Refused"),
+    (LogError, 503, "Not durable"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A status, a JSON body and headers."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: dict[str, str] = field(default_factory=lambda: {})
+
+
+def ok(value: Any) -> Reply:
+    """Answer 200 with a value; by then it is durable."""
+    return Reply(200, msgspec.json.encode(value))
+
+
+def problem(status: int, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: object) -> Reply:
+    """Answer with problem details (RFC 9457)."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return Reply(status, msgspec.json.encode(body), b"application/problem+json", dict(headers or {}))
+
+
+def status_of(error: TidegateError) -> tuple[int, str]:
+    """Give the HTTP status and title of a refusal."""
+    for kind, status, title in _STATUS:
+        if isinstance(error, kind):
+            return status, title
+    return 500, "Error"
+
+
+def problem_of(error: TidegateError) -> Reply:
+    """Turn a refusal into problem details."""
+    status, title = status_of(error)
+    headers = {"retry-after": "5"} if status == 503 else None
+    return problem(status, title, str(error), headers=headers)
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes | None:
+    """Read a request's body, or None if it is too large; what is too large is not kept."""
+    headers = dict(scope["headers"])
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > MOST_BODY:
+        return None
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > MOST_BODY:
+            return None
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def send(send_message: Send, reply: Reply) -> None:
+    """Send a reply."""
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", str(len(reply.body)).encode()),
+        *((name.encode(), value.encode()) for name, value in reply.headers.items()),
+    ]
+    await send_message({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send_message({"type": "http.response.body", "body": reply.body})
+
+
+def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Read a JSON body strictly. Raises BadInput naming the field."""
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"the request cannot be read: {error}") from error
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Give a header's text, or nothing."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return ""

@@ -1,0 +1,1 @@
+"""Signatures: the TUF repository, keys, the speed limit and device credentials."""

@@ -1,0 +1,233 @@
+"""The device's side of trust: what the signed files say now, and nothing that is old, mixed up or unsigned."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
+from tuf.ngclient import TargetFile
+
+from tidegate.core.errors import BadInput, NotFound, Untrusted
+from tidegate.core.model import Candidate, Manifest, Plan, ReleaseTerms
+from tidegate.core.wire import decode
+from tidegate.trust import layout
+from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
+from tidegate.trust.errors import ClockWrong, Unreachable
+from tidegate.trust.floor import load_floor, store_floor
+from tidegate.trust.metadata import moment
+from tidegate.trust.release import read_terms
+from tidegate.trust.speed import CLOCK_TOLERANCE_S
+from tidegate.trust.updater import DurableUpdater, Fetch, Fetcher
+
+__all__ = ["Fetch", "TrustClient"]
+
+CACHED_FILES = 32
+HIGH_WATER_STEP_S = 60
+"""The mark is raised in steps, far below the clock's tolerance, to spare the disk."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class TrustClient:
+    """The signed state of one repository, as one device may believe it. One instance per directory at a time.
+
+    Args:
+        directory: the client's own; made if missing.
+        root_bytes: the root metadata that was pinned at enrolment; the same at every start.
+        fetch: (path below the repository, most bytes) -> the file; FileNotFoundError if there is none, OSError if it
+            cannot be reached. It may well give back more than allowed: that is refused here.
+        clock: gives the wall clock in unix seconds.
+
+    Raises:
+        Untrusted: if the device's own record of versions seen is damaged.
+    """
+
+    def __init__(self, directory: Path, root_bytes: bytes, fetch: Fetch, clock: Callable[[], int]) -> None:
+        self._metadata = directory / "metadata"
+        self._cache = directory / "targets"
+        for path in (self._metadata, self._cache):
+            make_directory(path)
+        for path in (directory, self._metadata, self._cache):
+            sweep_temporary(path)
+            sync_dir(path)
+        self._directory = directory
+        self._root_bytes = root_bytes
+        self._fetcher = Fetcher(fetch)
+        self._clock = clock
+        self._floor = load_floor(directory)
+        self._updater: DurableUpdater | None = None
+        self._version = 0
+
+    @property
+    def high_water_s(self) -> int:
+        """The latest signed time seen (unix seconds, durable): the clock was there at least. For `speed_permits`."""
+        return self._floor.high_water_s
+
+    def refresh(self) -> bool:
+        """Ask whether there is anything new, verify it and keep it durably; two requests when there is nothing.
+
+        After an error all that was known before still stands, until it expires.
+
+        Returns:
+            True if there is a plan version other than the one known before.
+
+        Raises:
+            Unreachable: if a file cannot be had.
+            ClockWrong: if this machine's clock lies before a time that was signed.
+            Untrusted: if what is served does not hold.
+            DiskFull: if it cannot be kept.
+        """
+        now = self._clock()
+        with _typed():
+            updater = DurableUpdater(self._metadata, self._root_bytes, self._fetcher, now)
+            # The root first: it alone can lift a floor that stolen keys have raised, the clock's too.
+            updater.load_root()
+            floor = self._floor.under(updater.authority)
+            if self._floor.authority not in ("", updater.authority):
+                updater.forget_online()
+            _check_clock(now, floor.high_water_s)
+            updater.load_rest()
+            plans = updater.delegated(layout.PLANS, now)
+        floor.check(updater.root.version, updater.versions)
+        floor = replace(floor, root=updater.root.version, versions=updater.versions)
+        if floor != self._floor:
+            self._floor = store_floor(self._directory, floor)
+        self._updater = updater
+        changed, self._version = plans.version != self._version, plans.version
+        return changed
+
+    def components(self) -> tuple[str, ...]:
+        """Give the components that have a plan, sorted. Raises Untrusted if nothing fresh is known: refresh first."""
+        plans, _ = self._fresh()
+        return tuple(sorted(component for path in plans if (component := layout.plan_component(path)) is not None))
+
+    def plan(self, component: str) -> tuple[Plan, int]:
+        """Give a component's plan and the plan version; fetches the plan's file if it is new.
+
+        Raises:
+            NotFound: if the component has no plan.
+            ClockWrong: as `refresh`.
+            Untrusted: if nothing fresh is known, or the plan has expired, lives too long or is another component's.
+            Unreachable: if its file cannot be had.
+        """
+        plans, updater = self._fresh()
+        described = plans.get(layout.plan_path(component))
+        if described is None:
+            raise NotFound(f"component {component} has no plan")
+        if not updater.may_sign(layout.PLANS, described.path):
+            raise Untrusted(f"the plans role may not sign {described.path}")
+        try:
+            plan = decode(Plan, self._target(described), "the plan")
+        except BadInput as error:
+            raise Untrusted(f"the plan of {component} does not hold: {error}") from None
+        now = self._clock()
+        if plan.component != component:
+            raise Untrusted(f"the plan of {component} speaks of {plan.component}; nothing advances")
+        if plan.issued > now + CLOCK_TOLERANCE_S:
+            raise Untrusted(f"the plan of {component} was issued {plan.issued - now} s in the future; check the clock")
+        if plan.expires <= now:
+            raise Untrusted(f"the plan of {component} has expired; nothing advances until there is a fresh one")
+        if plan.issued >= self._floor.high_water_s + HIGH_WATER_STEP_S:
+            self._floor = store_floor(self._directory, replace(self._floor, high_water_s=plan.issued))
+        return plan, self._version
+
+    def release(self, component: str, candidate: Candidate) -> tuple[Manifest, ReleaseTerms]:
+        """Give the release that a plan names, as the release keys signed it.
+
+        The plan is signed by an online key, so it is not believed: the release role is asked, and all must agree.
+
+        Raises:
+            Untrusted: if path, sha256, length or seq are not what the release role says, or it is not there.
+            Unreachable: if a file cannot be had.
+            ClockWrong: as `refresh`.
+        """
+        _, updater = self._fresh()
+        role = layout.release_role(component)
+        path = layout.release_path(component, candidate.seq)
+        if candidate.path != path or not updater.may_sign(role, path):
+            raise Untrusted(f"the plan of {component} names {candidate.path}, which is no release of its own")
+        now = self._clock()
+        with _typed():
+            releases = updater.delegated(role, now)
+        if releases.is_expired(moment(now)):
+            raise Untrusted(f"the list of releases of {component} has expired; it has to be signed again")
+        described = releases.targets.get(path)
+        if described is None:
+            raise Untrusted(f"the plan names {path}, which the release keys have not signed or have withdrawn")
+        if (described.hashes, described.length) != ({"sha256": candidate.sha256}, candidate.length):
+            raise Untrusted(f"the plan names another {path} than the release keys signed")
+        try:
+            terms = read_terms(described)
+            manifest = decode(Manifest, self._target(described), "the manifest")
+        except BadInput as error:
+            raise Untrusted(f"the release {path} does not hold: {error}") from None
+        if (manifest.component, manifest.seq, terms.seq) != (component, candidate.seq, candidate.seq):
+            raise Untrusted(f"the release {path} is {manifest.component} seq {manifest.seq} by its own word")
+        return manifest, terms
+
+    def _fresh(self) -> tuple[dict[str, TargetFile], DurableUpdater]:
+        """Give the plans' targets and what they were verified with, if all of it still counts at this moment."""
+        if self._updater is None:
+            raise Untrusted("nothing is known of the signed state yet; refresh first")
+        now = self._clock()
+        _check_clock(now, self._floor.high_water_s)
+        with _typed():
+            plans = self._updater.delegated(layout.PLANS, now)
+        for signed in [*self._updater.trunk_roles(), plans]:
+            if signed.is_expired(moment(now)):
+                raise Untrusted(f"the signed {signed.type} metadata has expired; nothing advances until a refresh")
+        return plans.targets, self._updater
+
+    def _target(self, described: TargetFile) -> bytes:
+        """Give a target's bytes, from the cache or from the repository; only what has the signed digest."""
+        digest = described.hashes.get("sha256", "")
+        fit = (
+            set(described.hashes) == {"sha256"} and _DIGEST.match(digest) and described.length <= layout.METADATA_LIMIT
+        )
+        if not fit:
+            raise Untrusted(f"{described.path} must be named by SHA-256 and have at most {layout.METADATA_LIMIT} bytes")
+        cached = self._cache / digest
+        with contextlib.suppress(OSError):
+            data = cached.read_bytes()
+            if hashlib.sha256(data).hexdigest() == digest:
+                return data
+        with _typed():
+            url = f"targets/{layout.hashed_path(described.path, digest)}"
+            data = self._fetcher.download_bytes(url, described.length)
+        if len(data) != described.length or hashlib.sha256(data).hexdigest() != digest:
+            raise Untrusted(f"{url} is not the file that was signed")
+        write_durably(cached, data)
+        self._trim_cache()
+        return data
+
+    def _trim_cache(self) -> None:
+        files = sorted(self._cache.iterdir(), key=lambda path: os.stat(path).st_mtime_ns)
+        for path in files[:-CACHED_FILES]:
+            path.unlink(missing_ok=True)
+
+
+def _check_clock(now: int, high_water_s: int) -> None:
+    if now < high_water_s - CLOCK_TOLERANCE_S:
+        raise ClockWrong(
+            f"this machine's clock is {high_water_s - now} s behind a time that was signed; set it right, "
+            "nothing advances until then"
+        )
+
+
+@contextlib.contextmanager
+def _typed() -> Iterator[None]:
+    """Turn the library's errors into Tidegate's."""
+    try:
+        yield
+    except DownloadLengthMismatchError as error:
+        raise Untrusted(f"endless data was served: {error}") from error
+    except DownloadError as error:
+        raise Unreachable(f"{error}; what was known before still stands, ask again later") from error
+    except RepositoryError as error:
+        raise Untrusted(f"what was served does not hold: {error}; nothing has been believed") from error

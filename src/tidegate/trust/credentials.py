@@ -1,0 +1,167 @@
+"""Device credentials: derived from a server secret, so that the server looks nothing up to know who speaks."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from tidegate.core.errors import BadInput, Refused, Untrusted
+from tidegate.core.wire import canonical
+from tidegate.trust.durable import make_directory, read_json, write_durably
+
+SECRET_BYTES = 32
+_KEY_CONTEXT = b"tidegate/device-key/v1"
+_MAC_CONTEXT = b"tidegate/report/v1"
+_CREDENTIAL = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,9})\.([0-9a-f]{32})\.([0-9a-f]{64})\Z")
+_HEADER = re.compile(
+    r"Tidegate (0|[1-9]\d{0,8})\.(0|[1-9]\d{0,9})\.([0-9a-f]{32})\.(0|[1-9]\d{0,17})\.([0-9a-f]{64})\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClaim:
+    """Who sent a request, proven. `seq` rises with each new message of this device; a repeat keeps it."""
+
+    epoch: int
+    index: int
+    device_id: str
+    seq: int
+
+
+class DeviceSecrets:
+    """The server's secrets by epoch; more than one while devices change from one to the next.
+
+    Args:
+        master_by_epoch: epoch -> 32 secret bytes.
+
+    Raises:
+        BadInput: if there is none, or one has not 32 bytes.
+    """
+
+    def __init__(self, master_by_epoch: Mapping[int, bytes]) -> None:
+        if not master_by_epoch or any(len(master) != SECRET_BYTES for master in master_by_epoch.values()):
+            raise BadInput(f"device secrets need at least one epoch, with {SECRET_BYTES} bytes each")
+        self._masters = dict(master_by_epoch)
+
+    def __repr__(self) -> str:
+        return f"DeviceSecrets(epochs={sorted(self._masters)})"
+
+    @property
+    def newest_epoch(self) -> int:
+        """The epoch in which new credentials are given."""
+        return max(self._masters)
+
+    def credential(self, epoch: int, index: int, device_id: str) -> str:
+        """Give a device's credential `<epoch>.<index>.<device_id>.<key>`; the key is bound to all three.
+
+        Raises:
+            BadInput: if the epoch is not known or the fields are not what they should be.
+        """
+        if epoch not in self._masters:
+            raise BadInput(f"there is no device secret of epoch {epoch}")
+        text = f"{epoch}.{index}.{device_id}.{self._key(epoch, index, device_id).hex()}"
+        _split(text)
+        return text
+
+    def verify(self, header: str, path: str, body: bytes) -> DeviceClaim:
+        """Check the `Authorization` header of a request against its path and body.
+
+        Replays are for the caller to see: a device's `seq` never falls.
+
+        Raises:
+            Untrusted: if it is malformed, of an unknown epoch, or the MAC does not hold.
+        """
+        found = _HEADER.match(header)
+        if not found:
+            raise Untrusted("the Authorization header is not 'Tidegate <epoch>.<index>.<device_id>.<seq>.<mac>'")
+        claim = DeviceClaim(int(found[1]), int(found[2]), found[3], int(found[4]))
+        if claim.epoch not in self._masters:
+            raise Untrusted(f"credentials of epoch {claim.epoch} are no longer accepted; enrol the device again")
+        key = self._key(claim.epoch, claim.index, claim.device_id)
+        if not hmac.compare_digest(_mac(key, claim, path, body), found[5]):
+            raise Untrusted("the request was not made with this device's credential")
+        return claim
+
+    def _key(self, epoch: int, index: int, device_id: str) -> bytes:
+        message = _joined(_KEY_CONTEXT, b"%d" % epoch, b"%d" % index, device_id.encode())
+        return hmac.digest(self._masters[epoch], message, hashlib.sha256)
+
+
+def authorization(credential: str, seq: int, path: str, body: bytes) -> str:
+    """Give the header with which a device signs a request.
+
+    Args:
+        credential: as given at enrolment.
+        seq: of the newest message in it.
+        path: of the URL, from `/v1`.
+        body: as sent.
+
+    Raises:
+        BadInput: if the credential cannot be read (it is not repeated in the error) or seq is negative.
+    """
+    epoch, index, device_id, key = _split(credential)
+    if seq < 0:
+        raise BadInput("seq must not be negative")
+    claim = DeviceClaim(epoch, index, device_id, seq)
+    return f"Tidegate {epoch}.{index}.{device_id}.{seq}.{_mac(key, claim, path, body)}"
+
+
+def credential_device(credential: str) -> tuple[int, str]:
+    """Give (index, device_id) of a credential. Raises BadInput."""
+    _, index, device_id, _ = _split(credential)
+    return index, device_id
+
+
+def create_secrets(path: Path, random_bytes: bytes) -> DeviceSecrets:
+    """Write a file with a first secret, epoch 1, readable by its owner alone.
+
+    Raises:
+        BadInput: if `random_bytes` are not 32.
+        Refused: if the file is there: its loss would lock all devices out.
+    """
+    secrets = DeviceSecrets({1: random_bytes})
+    if path.exists():
+        raise Refused(f"{path} exists already and is never overwritten: every device's credential depends on it")
+    make_directory(path.parent, 0o700)
+    write_durably(path, canonical({"1": random_bytes.hex()}), 0o600)
+    return secrets
+
+
+def load_secrets(path: Path) -> DeviceSecrets:
+    """Read a file of secrets, `{"<epoch>": "<64 hexadecimal digits>"}`. Raises NotFound, BadInput."""
+    value = read_json(path, "the file of device secrets")
+    try:
+        masters = {int(epoch): bytes.fromhex(master) for epoch, master in cast("dict[str, Any]", value).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise BadInput(f"{path} does not hold device secrets; restore it from its backup") from None
+    return DeviceSecrets(masters)
+
+
+def _split(credential: str) -> tuple[int, int, str, bytes]:
+    found = _CREDENTIAL.match(credential)
+    if not found:
+        raise BadInput("this is no device credential; enrol the device again")
+    return int(found[1]), int(found[2]), found[3], bytes.fromhex(found[4])
+
+
+def _mac(key: bytes, claim: DeviceClaim, path: str, body: bytes) -> str:
+    message = _joined(
+        _MAC_CONTEXT,
+        path.encode(),
+        b"%d" % claim.epoch,
+        b"%d" % claim.index,
+        claim.device_id.encode(),
+        b"%d" % claim.seq,
+        body,
+    )
+    return hmac.digest(key, message, hashlib.sha256).hex()
+
+
+def _joined(*parts: bytes) -> bytes:
+    """Put each part behind its length (4 bytes, big-endian), so that no two lists of parts give the same bytes."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -1,0 +1,181 @@
+"""The server's pen: plans, snapshot and timestamp under online keys, written so that no crash misleads a device."""
+
+# The libraries re-export these public names without saying so.
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+
+from tidegate.core.errors import BadInput, NotFound, Untrusted
+from tidegate.trust import layout
+from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
+from tidegate.trust.keys import key_path, load_signer
+from tidegate.trust.metadata import latest_bytes, latest_versions, moment, parse, sign, target, versioned
+
+KEEP_EDITIONS = 4
+KEEP_S = 600
+"""Files of older editions stay for readers who are in the middle of one, and for caches."""
+
+Write = Callable[[Path, bytes], None]
+
+
+class Publisher:
+    """The only writer of plans, snapshot and timestamp of a repository.
+
+    The three share one version number, the edition. Snapshot and plans are durable before a timestamp names them, so
+    the next number after a crash follows from the files: an edition that some device may have seen is never signed
+    again with other content. One Publisher per repository at a time.
+
+    Args:
+        repo: the repository.
+        online: the directory with the keys `plans`, `snapshot` and `timestamp`.
+        write: how files are put in place; tests cut the power here.
+
+    Raises:
+        NotFound: if there is no such repository or key.
+        Untrusted: if the keys are not those that root and targets name.
+    """
+
+    def __init__(self, repo: Path, online: Path, *, write: Write = write_durably) -> None:
+        self._repo = repo
+        self._write = write
+        self._signers = {
+            role: load_signer(key_path(online, role)) for role in (layout.PLANS, layout.SNAPSHOT, layout.TIMESTAMP)
+        }
+        _check_keys(repo, self._signers)
+        make_directory(layout.targets_dir(repo) / "plans")
+        for directory in (layout.metadata_dir(repo), layout.targets_dir(repo) / "plans"):
+            sweep_temporary(directory)
+            # A process that died between a rename and its sync left a name that a power cut could still take away.
+            sync_dir(directory)
+        self._recover()
+
+    @property
+    def version(self) -> int:
+        """The plan version that devices can read now: the plans role's TUF version. 0 before the first."""
+        return self._published
+
+    @property
+    def next_version(self) -> int:
+        """The plan version that the next publication will have, so that it can be on record before it is written."""
+        return self._edition + 1
+
+    def publish(self, plans: Mapping[str, bytes], now: int) -> int:
+        """Make this the whole set of plans; a component that is not named has none any more.
+
+        Newly accepted releases and targets become visible as well.
+
+        Args:
+            plans: component -> plan file.
+            now: unix seconds.
+
+        Returns:
+            The plan version, which is the fence. When it is returned all is durable.
+
+        Raises:
+            BadInput: if a component is not known or a plan is too large. Nothing has been written.
+        """
+        known = latest_versions(self._repo)
+        for component, data in plans.items():
+            if layout.release_role(component) not in known:
+                raise BadInput(f"component {component} is not in this repository; add it before it gets a plan")
+            if len(data) > layout.METADATA_LIMIT:
+                raise BadInput(f"the plan of {component} has {len(data)} bytes; at most {layout.METADATA_LIMIT}")
+        described = {layout.plan_path(c): target(layout.plan_path(c), data) for c, data in plans.items()}
+        for component, data in plans.items():
+            path = self._target_file(described[layout.plan_path(component)])
+            if not path.exists():
+                self._write(path, data)
+        return self._sign_edition(described, known, now)
+
+    def refresh(self, now: int) -> int | None:
+        """Sign the same plans again if a signature has used up half of its life. Call it every few minutes.
+
+        Returns the new plan version, or None if nothing was due.
+        """
+        ages_s = now - self._signed_at
+        if self._published and 0 <= ages_s < min(layout.PLANS_LIFETIME_S, layout.TIMESTAMP_LIFETIME_S) // 2:
+            return None
+        return self._sign_edition(self._plans, latest_versions(self._repo), now)
+
+    def _sign_edition(self, plans: Mapping[str, TargetFile], known: Mapping[str, int], now: int) -> int:
+        edition = self._edition + 1
+        # Counted even if a write fails: this number may stand in a file by then.
+        self._edition = edition
+        signed_plans = Targets(edition, None, moment(now, layout.PLANS_LIFETIME_S), dict(plans))
+        roles = {role: version for role, version in known.items() if role not in (layout.ROOT, layout.SNAPSHOT)}
+        roles[layout.PLANS] = edition
+        meta = {f"{role}.json": MetaFile(version) for role, version in sorted(roles.items())}
+        snapshot = Snapshot(edition, None, moment(now, layout.SNAPSHOT_LIFETIME_S), meta)
+        timestamp = Timestamp(edition, None, moment(now, layout.TIMESTAMP_LIFETIME_S), MetaFile(edition))
+        plans_bytes = sign(Metadata(signed_plans), [self._signers[layout.PLANS]])
+        snapshot_bytes = sign(Metadata(snapshot), [self._signers[layout.SNAPSHOT]])
+        timestamp_bytes = sign(Metadata(timestamp), [self._signers[layout.TIMESTAMP]])
+        self._write(versioned(self._repo, layout.PLANS, edition), plans_bytes)
+        self._write(versioned(self._repo, layout.SNAPSHOT, edition), snapshot_bytes)
+        self._write(self._timestamp_file, timestamp_bytes)
+        self._plans, self._published, self._signed_at = dict(plans), edition, now
+        self._kept[edition] = (now, {self._target_file(plan) for plan in plans.values()})
+        self._clean(now)
+        return edition
+
+    def _recover(self) -> None:
+        """Find the highest edition on disk, and the plans of the one that the timestamp names."""
+        latest = latest_versions(self._repo)
+        self._plans: dict[str, TargetFile] = {}
+        self._published = self._signed_at = 0
+        if self._timestamp_file.exists():
+            data = self._timestamp_file.read_bytes()
+            timestamp = parse(Timestamp, data, "the timestamp").signed
+            self._published = timestamp.snapshot_meta.version
+            self._plans = self._plans_of(self._published)
+            self._signed_at = int(timestamp.expires.timestamp()) - layout.TIMESTAMP_LIFETIME_S
+        self._edition = max(self._published, latest.get(layout.PLANS, 0), latest.get(layout.SNAPSHOT, 0))
+        self._kept: dict[int, tuple[int, set[Path]]] = {}
+        for path in layout.metadata_dir(self._repo).glob(f"*.{layout.PLANS}.json"):
+            edition = int(path.name.split(".")[0])
+            files = {self._target_file(plan) for plan in self._plans_of(edition).values()}
+            self._kept[edition] = (self._signed_at, files)
+
+    def _clean(self, now: int) -> None:
+        """Remove editions that nobody can be reading any more, and plan files that no kept edition names."""
+        old = sorted(self._kept)[:-KEEP_EDITIONS]
+        gone = [edition for edition in old if self._kept[edition][0] + KEEP_S < now]
+        if not gone:
+            return
+        files: set[Path] = set()
+        for edition in gone:
+            files |= self._kept.pop(edition)[1]
+            versioned(self._repo, layout.SNAPSHOT, edition).unlink(missing_ok=True)
+            versioned(self._repo, layout.PLANS, edition).unlink(missing_ok=True)
+        for path in files.difference(*(kept for _, kept in self._kept.values())):
+            path.unlink(missing_ok=True)
+
+    def _plans_of(self, edition: int) -> dict[str, TargetFile]:
+        data = versioned(self._repo, layout.PLANS, edition).read_bytes()
+        return parse(Targets, data, f"plans version {edition}").signed.targets
+
+    def _target_file(self, plan: TargetFile) -> Path:
+        return layout.targets_dir(self._repo) / layout.hashed_path(plan.path, plan.hashes["sha256"])
+
+    @property
+    def _timestamp_file(self) -> Path:
+        return layout.metadata_dir(self._repo) / f"{layout.TIMESTAMP}.json"
+
+
+def _check_keys(repo: Path, signers: Mapping[str, CryptoSigner]) -> None:
+    root = parse(Root, latest_bytes(repo, layout.ROOT), "the root metadata").signed
+    targets = parse(Targets, latest_bytes(repo, layout.TARGETS), "the targets metadata").signed
+    for role, signer in signers.items():
+        delegator = targets if role == layout.PLANS else root
+        try:
+            allowed = delegator.get_delegated_role(role).keyids
+        except ValueError:
+            raise NotFound(f"the repository at {repo} has no role {role}") from None
+        if signer.public_key.keyid not in allowed:
+            raise Untrusted(f"the online key {role} is not the one that the repository names; restore or rotate it")

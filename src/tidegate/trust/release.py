@@ -1,0 +1,196 @@
+"""A release's way into the repository: signed offline, bytes in and bytes out; accepted for its signatures.
+
+No private key passes through the server. What a release carries is in `payload.py` and can be had from here as well.
+"""
+
+# The libraries re-export these public names without saying so.
+# pyright: reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import LengthOrHashMismatchError
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from tidegate.core.errors import BadInput, Refused, Untrusted
+from tidegate.core.model import Manifest, ReleaseTerms
+from tidegate.core.wire import decode, encode, plain, read
+from tidegate.trust import layout
+from tidegate.trust.durable import make_directory, write_durably
+from tidegate.trust.metadata import latest_bytes, moment, parse, sign, target, verify, versioned
+from tidegate.trust.payload import describe_payload, pack_payload, store_payload, unpack_payload, verify_payload
+
+__all__ = [
+    "Accepted",
+    "accept_release",
+    "countersign",
+    "describe_payload",
+    "pack_payload",
+    "read_terms",
+    "sign_release",
+    "store_payload",
+    "unpack_payload",
+    "verify_payload",
+]
+
+_WHAT = "the signed list of releases"
+
+
+class Accepted(NamedTuple):
+    """A release that the repository holds; `digest` is the SHA-256 of its manifest file."""
+
+    manifest: Manifest
+    terms: ReleaseTerms
+    digest: str
+
+
+def sign_release(
+    releases: bytes,
+    manifest: Manifest,
+    terms: ReleaseTerms,
+    signers: Iterable[Signer],
+    now: int,
+    *,
+    drop: Collection[str] = (),
+    lifetime_s: int = layout.RELEASES_LIFETIME_S,
+) -> bytes:
+    """Add a release to its component's list and sign the next version of it: the offline step.
+
+    Args:
+        releases: the newest `releases-<component>` metadata.
+        manifest: the release; its canonical JSON is the target file.
+        terms: order, sequence and speed limit.
+        signers: k release keys; or fewer, and `countersign` elsewhere.
+        now: unix seconds.
+        drop: target paths of earlier releases that are to be no longer available.
+        lifetime_s: how long the list counts.
+
+    Returns:
+        The signed metadata, for `accept_release`.
+
+    Raises:
+        BadInput: if terms and manifest differ in seq, or `drop` names what is not there.
+        Refused: if seq is not higher than that of all releases so far.
+    """
+    if terms.seq != manifest.seq:
+        raise BadInput(f"the manifest has seq {manifest.seq} and the terms have {terms.seq}; they must be the same")
+    found = parse(Targets, releases, "the list of releases")
+    highest = _highest_seq(found.signed)
+    if manifest.seq <= highest:
+        raise Refused(f"seq {manifest.seq} is not higher than {highest}, the last of {manifest.component}")
+    for path in drop:
+        if found.signed.targets.pop(path, None) is None:
+            raise BadInput(f"{path} cannot be dropped: it is not in the list of releases")
+    path = layout.release_path(manifest.component, manifest.seq)
+    found.signed.targets[path] = target(path, encode(manifest), plain(terms))
+    found.signed.version += 1
+    found.signed.expires = moment(now, lifetime_s)
+    found.signatures.clear()
+    return sign(found, signers)
+
+
+def countersign(releases: bytes, signers: Iterable[Signer]) -> bytes:
+    """Add signatures to a list that another key holder has signed, on a machine of one's own."""
+    return sign(parse(Targets, releases, _WHAT), signers)
+
+
+def accept_release(
+    repo: Path,
+    component: str,
+    releases: bytes,
+    manifest_bytes: bytes,
+    now: int,
+    *,
+    write: Callable[[Path, bytes], None] = write_durably,
+) -> Accepted:
+    """Take in a release that was signed offline: the server's step, safe to repeat.
+
+    Devices see it with the next publication. The manifest is durable before the list that names it.
+
+    Args:
+        repo: the repository.
+        component: whose release it is.
+        releases: from `sign_release`.
+        manifest_bytes: the canonical manifest.
+        now: unix seconds.
+        write: how files are put in place.
+
+    Raises:
+        NotFound: if there is no such repository or component.
+        BadInput: if it cannot be read, or manifest, terms and path do not belong together.
+        Untrusted: if it is not signed by enough release keys, is not the next version, changes an earlier release, or
+            has expired. Nothing has been written.
+    """
+    role = layout.release_role(component)
+    standing = latest_bytes(repo, role)
+    before = parse(Targets, standing, "the list of releases").signed
+    found = parse(Targets, releases, _WHAT)
+    trunk = parse(Targets, latest_bytes(repo, layout.TARGETS), "the targets metadata").signed
+    verify(trunk, role, found, _WHAT)
+    manifest = decode(Manifest, manifest_bytes, "the manifest")
+    if encode(manifest) != manifest_bytes:
+        raise BadInput("the manifest is not in its canonical form; sign what `tidegate release create` wrote")
+    if manifest.component != component:
+        raise BadInput(f"the manifest is of component {manifest.component}, not {component}")
+    accepted = _read_release(found.signed, manifest, manifest_bytes)
+    if releases != standing:
+        _check_succession(before, found, manifest.seq, now)
+        path = layout.release_path(component, manifest.seq)
+        file = layout.targets_dir(repo) / layout.hashed_path(path, accepted.digest)
+        make_directory(file.parent)
+        write(file, manifest_bytes)
+        write(versioned(repo, role, found.signed.version), releases)
+    return accepted
+
+
+def read_terms(described: TargetFile) -> ReleaseTerms:
+    """Read the terms out of a release target's custom metadata. Raises BadInput."""
+    custom = described.custom
+    if not isinstance(custom, dict) or layout.CUSTOM not in custom:
+        raise BadInput(f"{described.path} carries no release terms; sign it with `tidegate release sign`")
+    return read(ReleaseTerms, custom[layout.CUSTOM], "release terms")
+
+
+def _read_release(found: Targets, manifest: Manifest, manifest_bytes: bytes) -> Accepted:
+    path = layout.release_path(manifest.component, manifest.seq)
+    described = found.targets.get(path)
+    if described is None:
+        raise BadInput(f"{_WHAT} does not hold {path}; it was signed for another manifest")
+    try:
+        described.verify_length_and_hashes(manifest_bytes)
+    except LengthOrHashMismatchError:
+        raise Untrusted(f"the manifest is not the one that was signed as {path}") from None
+    if set(described.hashes) != {"sha256"}:
+        raise BadInput(f"{path} must be named by SHA-256 alone")
+    terms = read_terms(described)
+    if terms.seq != manifest.seq:
+        raise BadInput(f"the terms of {path} have seq {terms.seq}, its manifest {manifest.seq}")
+    return Accepted(manifest, terms, hashlib.sha256(manifest_bytes).hexdigest())
+
+
+def _check_succession(before: Targets, metadata: Metadata[Targets], seq: int, now: int) -> None:
+    found = metadata.signed
+    if found.version != before.version + 1:
+        raise Untrusted(f"{_WHAT} is version {found.version}, {before.version + 1} is next: sign upon the newest list")
+    if found.delegations is not None:
+        raise Untrusted(f"{_WHAT} hands its trust on to other keys, which is not allowed")
+    if not moment(now) < found.expires <= moment(now, layout.RELEASES_LIFETIME_S + 86_400):
+        raise Untrusted(f"{_WHAT} must expire within {layout.RELEASES_LIFETIME_S // 86_400} days; sign it anew")
+    new = [path for path in found.targets if path not in before.targets]
+    if len(new) != 1:
+        raise Untrusted(f"{_WHAT} adds {len(new)} releases; it must add exactly one")
+    for path, described in found.targets.items():
+        if path in before.targets and described != before.targets[path]:
+            raise Untrusted(f"{_WHAT} changes {path}, which had been released already")
+    if seq <= _highest_seq(before):
+        raise Untrusted(f"seq {seq} is not higher than {_highest_seq(before)}, the last one released")
+
+
+def _highest_seq(releases: Targets) -> int:
+    """The last list always holds the highest number ever: each version adds one that is higher than all before."""
+    return max((read_terms(described).seq for described in releases.targets.values()), default=0)

@@ -1,0 +1,83 @@
+"""The speed limit as a device enforces it: whole numbers, no clock of its own, no word from the server."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tidegate.core.assign import SHARE_ONE, within_share
+from tidegate.core.model import SpeedLimit
+
+CLOCK_TOLERANCE_S = 600
+"""How far a wall clock may lie behind the latest signed time before it counts as wrong."""
+
+
+class SpeedAnswer(NamedTuple):
+    """Whether the limit lets a device go on, why, and when to ask again (None: never, or not a matter of waiting)."""
+
+    permitted: bool
+    sentence: str
+    retry_after_s: int | None
+
+
+def allowed_share(limit: SpeedLimit, age_s: int) -> int:
+    """Give the share of devices that may have a release at an age, in parts of 2**32.
+
+    The last step whose time has come, or `least_devices` of `fleet_devices` rounded up if that is more; never above
+    the ceiling, and nothing at a negative age.
+
+    Args:
+        limit: the release's.
+        age_s: seconds since logging, clock slack already taken off.
+    """
+    if age_s < 0:
+        return 0
+    stepped = max((share for seconds, share in limit.steps if seconds <= age_s), default=0)
+    return min(limit.ceiling_2p32, max(stepped, least_share(limit)))
+
+
+def least_share(limit: SpeedLimit) -> int:
+    """Give the share that `least_devices` are of the fleet, rounded up, in parts of 2**32."""
+    return min(SHARE_ONE, -(-limit.least_devices * SHARE_ONE // limit.fleet_devices))
+
+
+def age_s(limit: SpeedLimit, wall_s: int) -> int:
+    """Give a release's age as a device may count it: seconds since logging, less the clock slack."""
+    return wall_s - limit.logged - limit.clock_slack_s
+
+
+def speed_permits(limit: SpeedLimit, rank: int, wall_s: int, high_water_s: int) -> SpeedAnswer:
+    """Say whether a device of this rank may take the release now.
+
+    Source: rules 3 and 4 of the release's speed limit, docs/protocol.md. The clock can only ever delay a device:
+    one that has fallen behind the latest signed time, or before the release was logged, does not advance.
+
+    Args:
+        limit: the release's, signed offline.
+        rank: of the device, uint64.
+        wall_s: the wall clock, unix seconds.
+        high_water_s: the latest signed time that this device has seen, unix seconds.
+    """
+    if wall_s < high_water_s - CLOCK_TOLERANCE_S:
+        behind = high_water_s - wall_s
+        return SpeedAnswer(False, f"this machine's clock is {behind} s behind a signed time; set it right", None)
+    if wall_s > limit.not_after:
+        return SpeedAnswer(False, "the release is past the date after which nobody may begin with it", None)
+    age = age_s(limit, wall_s)
+    share = allowed_share(limit, age)
+    if within_share(rank, share):
+        return SpeedAnswer(True, "the speed limit lets this device go on", 0)
+    opens_s = _opens_at_age(limit, rank)
+    if opens_s is None:
+        return SpeedAnswer(False, "the speed limit's ceiling keeps this device out until it is promoted", None)
+    if wall_s + opens_s - age > limit.not_after:
+        return SpeedAnswer(False, "the release runs out before its speed limit reaches this device", None)
+    wait = opens_s - age
+    return SpeedAnswer(False, f"the speed limit reaches this device in {wait} s", wait)
+
+
+def _opens_at_age(limit: SpeedLimit, rank: int) -> int | None:
+    """The age at which a rank comes within the limit, or None if never."""
+    for seconds in sorted({0, *(step[0] for step in limit.steps)}):
+        if within_share(rank, allowed_share(limit, seconds)):
+            return seconds
+    return None
