@@ -95,6 +95,12 @@ class Device:
     def status(self) -> dict[str, Any]:
         return json.loads(self.home.status_file.read_text())
 
+    def confirmed(self) -> list[str]:
+        """The rollouts whose confirmation arrived, once the agent is idle again."""
+        if self.state() is not State.IDLE:
+            return []
+        return [lease.split(":")[0] for lease, kind in self.world.kinds() if kind == "confirmed"]
+
     def files(self) -> dict[str, str]:
         """What the protected component reads now."""
         current = self.directory / "current"

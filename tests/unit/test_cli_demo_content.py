@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 import yara_x
 
-from tidegate.cli.demo_content import (
-    build_world,
+from tidegate.cli.demo_content.binaries import FAULTY_BINARIES
+from tidegate.cli.demo_content.releases import (
     demo_manifest_parts,
     faulty_release,
     good_release,
     validator_passes,
-    variant,
 )
-from tidegate.cli.demo_content.binaries import FAULTY_BINARIES
 from tidegate.cli.demo_content.samples import SAMPLES
+from tidegate.cli.demo_content.world import build_world, variant
 from tidegate.core.errors import BadInput
 from tidegate.drivers.yara_rules import compile_rules
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tidegate.core.bounds import THETAS, exact_reach, upper_bound
 
 
@@ -83,21 +84,22 @@ def test_impossible_counts_are_refused() -> None:
 @pytest.mark.parametrize("q", [0.0, 0.01, 0.5])
 @pytest.mark.parametrize("p", [0.002, 0.02, 0.2])
 def test_it_covers_the_true_rate(p: float, q: float) -> None:
-    """Both arms share a background, however high; the bound may fall below the true rate with probability alpha."""
+    """Both arms share a background, however high. A harmed device that would have failed anyway cannot be seen: so
+    the rate that is bounded is p (1 - q), which is what `q_gate` is for; it is missed with probability alpha."""
     rng = np.random.default_rng(7)
     m, c, alpha, replicates = 1000, 4000, 0.05, 20_000
-    harmed = round(p * m)
-    failing = rng.binomial(m + c - harmed, q, replicates)
-    background = rng.hypergeometric(m - harmed, c, failing)
-    bound = upper_bound([m], [c], (harmed + background)[:, None], (failing - background)[:, None], alpha)
-    assert np.mean(bound < p) <= alpha + 3 * np.sqrt(alpha / replicates)
+    failing = rng.binomial(m + c, q, replicates)
+    background = rng.hypergeometric(m, c, failing)
+    visible = rng.hypergeometric(m - background, background, round(p * m))
+    bound = upper_bound([m], [c], (visible + background)[:, None], (failing - background)[:, None], alpha)
+    assert np.mean(bound < p * (1 - q)) <= alpha + 3 * np.sqrt(alpha / replicates)
 
 
 def test_the_exact_reach_grows_by_the_closed_form() -> None:
     for budget in (10, 100, 850, 8500):
         growth = 1 / (1 - 0.001 ** (1 / budget))
         assert float(exact_reach(10**6, 0, budget, 0.001)) == pytest.approx(1e6 * growth, rel=1e-6)
-        assert growth == pytest.approx(budget / np.log(1000) + 0.5, rel=0.02)
+        assert growth == pytest.approx(budget / np.log(1000) + 0.5, rel=0.03)
 
 
 def test_the_exact_reach_shrinks_with_failures_and_never_recalls() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tidegate.core.bounds import halts, log_count_channel, log_halting
 
 FALSE_HALT = 0.05

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tidegate.core.looks import certain_ring_count, certain_rings, min_max_harmed, plan_looks, time_limit_rings
 from tidegate.core.looks_design import Evidence, chernoff_target
 

@@ -23,7 +23,7 @@ PY = sys.executable
 def place(tmp_path: Path) -> Place:
     (tmp_path / "one").mkdir()
     (tmp_path / "current").symlink_to(tmp_path / "one")
-    settings = {"watch": "/a b/{current}", "timeout_s": "1"}
+    settings = {"watch": "/a b/{current}", "timeout_s": "0.4"}
     manifest = Manifest("rules", "1", 1, "command", Payload("0" * 64, 1, 1, 1), Health(0), activate=(PY, "-c", "pass"))
     return Place("rules", tmp_path / "current", tmp_path, manifest, settings)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import tidegate.agent.guard
-from tidegate.cli.demo_content import build_world, demo_manifest_parts, faulty_release, good_release, variant
+from tidegate.cli.demo_content.releases import demo_manifest_parts, faulty_release, good_release
+from tidegate.cli.demo_content.world import build_world, variant
 from tidegate.core.model import Manifest, Payload
 from tidegate.drivers.port import DriverError, Place
 from tidegate.drivers.yara import YaraDriver
@@ -32,7 +33,7 @@ class Desk:
 
     def __init__(self, root: Path, kind: str) -> None:
         self.root, self.component, self.driver = root, root / "component", YaraDriver()
-        settings = build_world(root, NUMBERS[kind])
+        settings = {**build_world(root, NUMBERS[kind]), "interval_s": "0.05"}
         good_release(self.component / "slots" / GOOD)
         faulty_release(self.component / "slots" / BAD)
         (root / "work").mkdir()
@@ -147,7 +148,7 @@ def test_the_pointer_moved_without_a_restart_is_not_healthy(desk: Desk) -> None:
 
 
 def test_an_engine_that_hangs_is_not_healthy(desk: Desk) -> None:
-    place = replace(desk.place, settings={**desk.place.settings, "interval_s": "0.02", "start_s": "0.4"})
+    place = replace(desk.place, settings={**desk.place.settings, "interval_s": "0.02", "start_s": "0.3"})
     desk.driver.activate(desk.place)
     pid = desk.pid()
     os.kill(pid, signal.SIGSTOP)
@@ -193,8 +194,8 @@ def test_an_engine_that_sees_nothing_is_not_healthy(desk: Desk) -> None:
     rules = desk.component / "slots" / BAD / "rules"
     (rules / "selftest.yar").unlink()
     desk.point("current", BAD)
-    place = replace(desk.place, settings={**desk.place.settings, "interval_s": "0.02", "start_s": "1"})
-    desk.driver.activate(place)
+    place = replace(desk.place, settings={**desk.place.settings, "start_s": "0.3"})
+    desk.driver.activate(desk.place)
     sick = {result.name for result in desk.driver.probe(place) if not result.healthy}
     assert sick == {"planted-sample"}
 

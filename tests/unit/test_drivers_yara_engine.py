@@ -197,7 +197,7 @@ def test_another_release_puts_back_what_it_does_not_match_itself(machine: Machin
 def test_a_file_that_takes_too_much_memory_ends_it(machine: Machine) -> None:
     with (machine.watch / "large").open("wb") as file:
         file.truncate(60 << 20)
-    code, said = stopped(machine.engine(**{"memory-mb": 190}))
+    code, said = stopped(machine.engine(**{"memory-mb": 150}))
     assert code != 0
     assert said.splitlines()[-1] == "MemoryError"
     assert machine.status()["state"] == "starting"

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
     options = parser.parse_args(arguments)
     say = Log(verbose=options.verbose)
-    home = Home(options.home)
+    home = Home(options.home.absolute())  # what it starts runs in directories of its own
     try:
         tools = make_tools(home, say, SystemClock(), random.Random())
         with HomeLock(home):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from tidegate.cli.show import out, out_json
+from tidegate.cli.show import ago, out, out_json, table
 from tidegate.core.errors import NotFound
 
 app = App(name="agent", help="Run the device's agent, or ask it how it stands.")
@@ -46,5 +46,13 @@ def status(*, home: Path, json: bool = False) -> None:
     if json:
         out_json(found)
         return
-    for name, value in found.items():
-        out(f"{name + ':':15} {value}")
+    contact = ago(int(found["last_contact"] * 1000)) if found["last_contact"] else "never"
+    out(f"Device {found['device_id']}, last contact {contact}")
+    rows = [
+        (c["component"], c["state"].lower(), (c["installed"] or "-")[:16], (c["good"] or "-")[:16])
+        for c in found["components"]
+    ]
+    columns = ("component", "state", "runs", "last known good")
+    table("Components", columns, rows, empty="No plan has reached this device yet.")
+    for c in found["components"]:
+        out(f"{c['component']}: {c['sentence']}")

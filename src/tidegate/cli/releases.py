@@ -115,12 +115,13 @@ def sign(
     if trial:
         options = SpeedOptions.for_trial(options.not_after_s)
     office = OfficeClient(home)
-    done = submit(office, Draft.load(draft), keys, options, why)
+    drafted = Draft.load(draft)
+    done = submit(office, drafted, keys, options, why)
     if json:
         out_json(done)
         return
     out(f"Release {done['seq']} is signed and in the log, digest {done['digest']}.")
-    out("Next: tidegate rollout start --component NAME --release SEQ --max-harmed N")
+    out(f"Next: tidegate rollout start --component {drafted.manifest.component} --release {done['seq']} --max-harmed N")
 
 
 def submit(office: OfficeClient, draft: Draft, offline_keys: Path, options: SpeedOptions, why: str) -> dict[str, Any]:

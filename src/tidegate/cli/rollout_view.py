@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.show import LIGHT
@@ -47,8 +46,7 @@ def _marks(where: list[dict[str, Any]]) -> Text:
     return text
 
 
-def _counts(found: dict[str, Any]) -> Table:
-    sheet = Table.grid(padding=(0, 3))
+def _counts(found: dict[str, Any]) -> Text:
     figures = (
         ("ring", f"{found['ring']} of {found['rings']}", ""),
         ("exposed", found["exposed"], "yellow"),
@@ -58,8 +56,7 @@ def _counts(found: dict[str, Any]) -> Table:
         ("placebo now", found["placebo"]["pending"], "cyan"),
         ("never exposed", found["never_exposed"], "dim"),
     )
-    sheet.add_row(*[Text(f"{name} {value}", style=style) for name, value, style in figures])
-    return sheet
+    return Text(" · ").join(Text(f"{name} {value}", style=style) for name, value, style in figures)
 
 
 def _budget(found: dict[str, Any]) -> Text:
@@ -70,4 +67,4 @@ def _budget(found: dict[str, Any]) -> Text:
     yellow = min(round(BAR * at_risk / most), BAR - red)
     text = Text("budget ")
     text.append("█" * red, style="red").append("█" * yellow, style="yellow").append("░" * (BAR - red - yellow), "dim")
-    return text.append(f"  {used} failed and {at_risk} not yet confirmed, of {most} that may be harmed")
+    return text.append(f"  {used} failed, {at_risk} open, of {most} that may be harmed")

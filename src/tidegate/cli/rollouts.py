@@ -101,6 +101,7 @@ def watch(rollout: str, /, *, home: Path | None = None, json: bool = False) -> i
             time.sleep(WATCH_S)
             found = office.get(path, devices=1)
             live.update(rollout_panel(found))
+    out()
     return 0 if found["phase"] == "closed" else 1
 
 
@@ -173,7 +174,7 @@ def listing(*, home: Path | None = None, json: bool = False) -> None:
 
 
 def rollout_table(rollouts: list[dict[str, Any]]) -> None:
-    """Print rollouts as a table."""
+    """Print rollouts as a table, and below it the sentence of each."""
     rows = [
         (
             r["rollout"],
@@ -182,9 +183,10 @@ def rollout_table(rollouts: list[dict[str, Any]]) -> None:
             f"{r['confirmed']:,} of {r['devices']:,}",
             f"{r['reverted'] + r['silent']:,} of {r['budget']['max_harmed']:,}",
             duration(((r["ended_ms"] or time.time() * 1000) - r["started_ms"]) / 1000),
-            r["sentence"],
         )
         for r in rollouts
     ]
-    columns = ("rollout", "release", "state", "confirmed", "harmed of budget", "since", "why")
+    columns = ("rollout", "release", "state", "confirmed", "failed of budget", "ran for")
     table("Rollouts", columns, rows, empty="No rollout has been started yet: tidegate rollout start")
+    for r in rollouts:
+        out(f"{r['rollout']}: {r['sentence']}")

@@ -281,9 +281,15 @@ def strata_budgets(
             low, high = (low, middle) if plan.feasible else (middle, high)
         return high
 
-    for rings in range(1, most_looks + 1):
-        needed = [least(devices, rings) for devices in strata]
-        if sum(needed) <= max_harmed:
-            spare = max_harmed - sum(needed)
-            return tuple(need + spare * need // sum(needed) for need in needed)
-    raise Refused(f"max_harmed = {max_harmed} cannot be split over {len(strata)} strata with a promise each")
+    def needed(rings: int) -> tuple[int, ...]:
+        return tuple(least(devices, rings) for devices in strata)
+
+    if sum(needed(most_looks)) > max_harmed:
+        raise Refused(f"max_harmed = {max_harmed} cannot be split over {len(strata)} strata with a promise each")
+    low, high = 0, most_looks
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sum(needed(middle)) <= max_harmed else (middle, high)
+    found = needed(high)
+    spare = max_harmed - sum(found)
+    return tuple(need + spare * need // sum(found) for need in found)

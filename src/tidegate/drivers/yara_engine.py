@@ -30,10 +30,13 @@ import yara_x
 from tidegate.drivers import quarantine
 from tidegate.drivers.yara_rules import COMPILE_CPU_S, RulesFault, compile_rules, limit
 
-LOCK_WAIT_S = 2.0
+LOCK_WAIT_S = 1.0
 FILE_LIMIT = 64 << 20
 """Bytes; a larger file is not scanned, and the status says so."""
 LIST_LIMIT = 1000
+LONG_PASS_S = 1.0
+BEAT_PASSES = 5
+"""So many passes with nothing new go by until the status says again that this engine lives."""
 EXIT_FAULT, EXIT_BUSY = 2, 4
 Seen = tuple[int, int, int, int]
 
@@ -43,7 +46,7 @@ class Engine:
 
     def __init__(self, options: argparse.Namespace, lock: int) -> None:
         self.options, self.lock = options, lock
-        self.watch, self.quarantine = Path(options.watch), Path(options.quarantine)
+        self.watch, self.quarantine = Path(options.watch).absolute(), Path(options.quarantine).absolute()
         self.rules_directory = Path(options.rules).resolve(strict=True)
         self.seen: dict[str, Seen] = {}
         self.detections: dict[str, dict[str, Any]] = {}
@@ -61,8 +64,9 @@ class Engine:
         A full disk must not end the protection: the driver sees that the status grows old.
         """
         report = self.report
-        report["detections"] = list(self.detections.values())[-LIST_LIMIT:]
-        report["skipped"] = dict(list(self.skipped.items())[-20:])
+        self.detections = dict(list(self.detections.items())[-LIST_LIMIT:])
+        self.skipped = dict(list(self.skipped.items())[-LIST_LIMIT:])
+        report["detections"], report["skipped"] = list(self.detections.values()), self.skipped
         report["at"], report["beat_s"] = int(time.time()), round(time.monotonic(), 3)
         partial = f"{self.options.status}.new"
         with suppress(OSError):
@@ -84,7 +88,7 @@ class Engine:
 
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Walk the watched directory: (path within it, status) of each plain file; links are not followed."""
-        open_directories, own = [str(self.watch)], str(self.quarantine)
+        open_directories, own, above = [str(self.watch)], str(self.quarantine), len(str(self.watch)) + 1
         while open_directories:
             with suppress(OSError), os.scandir(open_directories.pop()) as entries:  # it may vanish meanwhile
                 for entry in sorted(entries, key=lambda found: found.name):
@@ -93,7 +97,7 @@ class Engine:
                             if entry.path != own:
                                 open_directories.append(entry.path)
                         elif stat.S_ISREG((found := entry.stat(follow_symlinks=False)).st_mode):
-                            yield os.path.relpath(entry.path, self.watch), found
+                            yield entry.path[above:], found
 
     def matching(self, data: bytes) -> list[yara_x.Rule]:
         """Scan within the CPU limit of one file; the rules that match, those that quarantine first."""
@@ -109,6 +113,8 @@ class Engine:
             self.skipped[path] = f"larger than {FILE_LIMIT} bytes"
             return
         self.note_progress(path)
+        if time.monotonic() - self.report["beat_s"] > LONG_PASS_S:
+            self.tell()
         try:
             data = (self.watch / path).read_bytes()
             rules = self.matching(data)
@@ -160,18 +166,21 @@ class Engine:
         elif not quarantine.give_back(self.quarantine, self.watch, name, record):
             self.skipped[record["path"]] = f"its quarantined copy {name} stays: another file stands in its place"
 
-    def look(self) -> None:
-        """One pass: scan what is new or changed."""
+    def look(self) -> bool:
+        """One pass: scan what is new or changed. Whether there was anything to tell."""
         seen_now: dict[str, Seen] = {}
+        changed = False
         for path, found in self.files():
             seen_now[path] = seen(found)
             if self.seen.get(path) != seen_now[path]:
+                changed = True
                 self.scan(path, found)
         self.seen = seen_now
         if self.moved:
             self.report["quarantined"] = [record["path"] for record in quarantine.records(self.quarantine).values()]
             self.moved = False
         self.report["passes"] += 1
+        return changed
 
     def run(self) -> NoReturn:
         self.tell()
@@ -182,11 +191,12 @@ class Engine:
         self.scanner = yara_x.Scanner(rules)
         self.settle_quarantine()
         while True:
-            self.look()
-            self.note_progress("")
-            self.allow_cpu(60)
-            self.report["state"] = "watching"
-            self.tell()
+            changed = self.look()
+            if changed or self.report["passes"] % BEAT_PASSES == 1:
+                self.note_progress("")
+                self.allow_cpu(60)
+                self.report["state"] = "watching"
+                self.tell()
             time.sleep(self.options.interval)
 
 
@@ -229,6 +239,7 @@ def stop(_signal: int, _frame: object) -> NoReturn:
 def main(arguments: list[str]) -> int:
     """Run until told to end (exit code 0). 2: the rules or directories cannot be used; 4: another engine runs."""
     options = read_options(arguments)
+    os.environ["RUST_BACKTRACE"] = "0"  # out of memory, it would take seconds to die
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:

@@ -36,7 +36,8 @@ def test_the_order_of_system_calls_is_data_fsync_rename_fsync(tmp_path: Path) ->
     if subprocess.run(["which", "strace"], capture_output=True).returncode:
         pytest.skip("strace is not installed")
     trace = tmp_path / "trace"
-    code = f"from pathlib import Path; from tidegate.trust.durable import *; write_durably(Path({str(tmp_path)!r})/'x', b'data')"
+    write = f"write_durably(Path({str(tmp_path / 'x')!r}), b'data')"
+    code = f"from pathlib import Path; from tidegate.trust.durable import write_durably; {write}"
     command = [
         "strace",
         "-o",

@@ -101,7 +101,7 @@ def test_later_releases_follow_and_old_ones_may_be_dropped(house: House) -> None
 def test_signatures_can_be_gathered_on_separate_machines(house: House) -> None:
     manifest = house.manifest(1)
     one = house.sign(manifest, keys=1)
-    with pytest.raises(Untrusted, match="has 1 valid signatures .* 2 are needed"):
+    with pytest.raises(Untrusted, match=r"has 1 valid signatures .* 2 are needed"):
         accept_release(house.repo, house.component, one, encode(manifest), house.now)
     with pytest.raises(Untrusted):
         same_again = countersign(one, load_signers(house.offline, "release")[:1])
