@@ -21,7 +21,7 @@ from tidegate.core.model import PlanState
 from tidegate.core.wire import encode
 from tidegate.trust import layout
 
-from .agent_device import Device, HandClock
+from .agent_device import Device, HandClock, quick_directory
 from .agent_server import COMPONENT, World
 
 HEALTHY = ("test", "-e", "{current}/rules")
@@ -34,15 +34,21 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def world(tmp_path: Path, clock: HandClock) -> Iterator[World]:
-    made = World(tmp_path / "world", lambda: int(clock.wall()))
+def place() -> Iterator[Path]:
+    with quick_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def world(place: Path, clock: HandClock) -> Iterator[World]:
+    made = World(place / "world", lambda: int(clock.wall()))
     yield made
     made.close()
 
 
 @pytest.fixture
-def device(world: World, tmp_path: Path, clock: HandClock) -> Iterator[Device]:
-    made = Device(world, tmp_path / "home", clock)
+def device(world: World, place: Path, clock: HandClock) -> Iterator[Device]:
+    made = Device(world, place / "home", clock)
     yield made
     made.agent.tools.server.close()
 
@@ -345,9 +351,9 @@ def test_dwell_keeps_releases_apart(world: World, device: Device) -> None:
     assert device.clock.boot_s() - began >= 55
 
 
-def test_only_one_component_is_on_trial_at_a_time(tmp_path: Path, clock: HandClock) -> None:
-    world = World(tmp_path / "two", lambda: int(clock.wall()), (COMPONENT, "dns-filter"))
-    device = Device(world, tmp_path / "home2", clock)
+def test_only_one_component_is_on_trial_at_a_time(place: Path, clock: HandClock) -> None:
+    world = World(place / "two", lambda: int(clock.wall()), (COMPONENT, "dns-filter"))
+    device = Device(world, place / "home2", clock)
     for component in (COMPONENT, "dns-filter"):
         candidate = world.release(1, {"rules": component}, component=component, soak_s=20)
         world.publish(candidate, component=component, rollout=f"r-{component}")

@@ -14,7 +14,7 @@ from tidegate.agent.machine import CALM as CALM_STATES
 from tidegate.core.device import RESUME, State
 from tidegate.core.model import PlanState
 
-from .agent_device import Device, HandClock
+from .agent_device import Device, HandClock, quick_directory
 from .agent_server import World
 
 HEALTHY = ("test", "-e", "{current}/rules")
@@ -31,16 +31,22 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def world(tmp_path: Path, clock: HandClock) -> Iterator[World]:
-    made = World(tmp_path / "world", lambda: int(clock.wall()))
+def place() -> Iterator[Path]:
+    with quick_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def world(place: Path, clock: HandClock) -> Iterator[World]:
+    made = World(place / "world", lambda: int(clock.wall()))
     yield made
     made.close()
 
 
 @pytest.fixture
-def device(world: World, tmp_path: Path, clock: HandClock) -> Iterator[Device]:
+def device(world: World, place: Path, clock: HandClock) -> Iterator[Device]:
     """With release 1 as its last known good."""
-    made = Device(world, tmp_path / "home", clock)
+    made = Device(world, place / "home", clock)
     world.publish(world.release(1, {"rules": "good 1"}, probes=(HEALTHY,), soak_s=1))
     made.run(lambda: "r1" in made.confirmed(), begin=True)
     yield made
@@ -96,7 +102,8 @@ def test_power_cut(
         device.clock.boot_id, device.clock.passed_s, device.clock.began = "boot-2", 5.0, device.clock.wall()
     kind = "confirmed" if way in ("good", "placebo") else "reverted"
     if way == "placebo":  # its next turn is not part of this test
-        world.on_announce = lambda message: (200, {"retry_after_s": 5000, "reason": "window"})
+        later = 200, {"retry_after_s": 5000, "reason": "window"}
+        world.on_announce = lambda message: later if device.reported("confirmed", 2)() else None
     device.restart().begin()
     device.run(lambda: [lease for lease, k in world.kinds() if lease.startswith("r2") and k == kind] != [])
     device.run(lambda: device.state() in CALM_STATES, turns=5)

@@ -38,10 +38,10 @@ def _harmed(
     return harmed, running
 
 
-def _worst(plan: LookPlan, q: float, replicates: int = 4000, rule: Rule = statistical_window) -> float:
+def _worst(plan: LookPlan, q: float, replicates: int = 3000, rule: Rule = statistical_window) -> float:
     """The largest share of broken promises over a grid of harm rates that aims at every gap between looks."""
     edges = [(plan.max_harmed + 1) / size for size in plan.sizes[1:]]
-    grid = sorted({min(1.0, edge * factor) for edge in edges for factor in (1.0, 1.05, 1.2, 2.0)} | {1.0})
+    grid = sorted({min(1.0, edge * factor) for edge in edges for factor in (1.0, 1.05, 1.2)} | {1.0})
     broken = [
         float(np.mean(_harmed(plan, p, q, replicates, seed, rule)[0] > plan.max_harmed)) for seed, p in enumerate(grid)
     ]
@@ -52,19 +52,19 @@ def _worst(plan: LookPlan, q: float, replicates: int = 4000, rule: Rule = statis
 @pytest.mark.parametrize("max_harmed", [100, 850, 8500])
 def test_the_promise_holds(max_harmed: int, q: float) -> None:
     plan = plan_looks(FLEET, max_harmed, 1 - ALPHA, 4.0, q, robust=False)
-    assert _worst(plan, q) <= ALPHA + 3 * np.sqrt(ALPHA / 4000)
+    assert _worst(plan, q) <= ALPHA + 3 * np.sqrt(ALPHA / 3000)
 
 
 @pytest.mark.parametrize("truth", [1e-5, 1e-2])
 def test_it_holds_when_the_background_is_not_what_was_planned(truth: float) -> None:
     plan = plan_looks(FLEET, 850, 1 - ALPHA, 4.0, 1e-4, robust=False)
-    assert _worst(plan, truth) <= ALPHA + 3 * np.sqrt(ALPHA / 4000)
+    assert _worst(plan, truth) <= ALPHA + 3 * np.sqrt(ALPHA / 3000)
 
 
 def test_small_fleets_keep_it_too() -> None:
     for devices, budget in ((300, 5), (2000, 10), (20_000, 50)):
         plan = plan_looks(devices, budget, 1 - ALPHA, 1.0, robust=False)
-        assert _worst(plan, 0.0) <= ALPHA + 3 * np.sqrt(ALPHA / 4000)
+        assert _worst(plan, 0.0) <= ALPHA + 3 * np.sqrt(ALPHA / 3000)
 
 
 @pytest.mark.slow
@@ -126,24 +126,24 @@ def test_a_fresh_budget_for_every_ring_breaks_it() -> None:
 
 
 def test_looking_at_any_size_with_all_of_alpha_breaks_it() -> None:
-    """Skipping: adaptive sizes, a look at each, each with the whole alpha. The sizes must be planned."""
+    """Skipping: a look every ten per cent, each with the whole alpha and free to open anything."""
     rng = np.random.default_rng(9)
     replicates, budget = 4000, 100
+    sizes = np.unique(np.append(np.round(budget * 1.1 ** np.arange(120)), FLEET)).astype(np.int64)
+    sizes = sizes[sizes <= FLEET]
     broken = []
-    for harm_rate in (1e-4, 3e-4, 1e-3):
-        n = np.full(replicates, budget)
-        total = round(harm_rate * FLEET)
-        left = np.full(replicates, total)
+    for harm_rate in (3e-4, 1e-3):
+        left = np.full(replicates, round(harm_rate * FLEET))
+        window = np.full(replicates, budget, dtype=np.float64)
         y = np.zeros(replicates, dtype=np.int64)
-        new = n.copy()
-        seen = np.zeros(replicates, dtype=np.int64)
-        for _ in range(60):
-            here = rng.hypergeometric(left, FLEET - seen - left, new)
-            seen, left, y = seen + new, left - here, y + here
-            reach = exact_reach(seen, y, budget, ALPHA).astype(np.int64)
-            # Small steps towards whatever the newest look would open: many looks at sizes of its own choosing.
-            new = np.minimum(np.clip((reach - seen) // 4, 0, None), FLEET - seen)
-        broken.append(float(np.mean(y > budget)))
+        seen, harmed = 0, np.zeros(replicates, dtype=np.int64)
+        for size in sizes:
+            here = rng.hypergeometric(left, FLEET - seen - left, int(size) - seen)
+            seen, left, y = int(size), left - here, y + here
+            harmed = np.where(size <= window, y, harmed)
+            reach = exact_reach(seen, y, budget, ALPHA)
+            window = np.where(size <= window, np.maximum(window, reach), window)
+        broken.append(float(np.mean(harmed > budget)))
     assert max(broken) > 2 * ALPHA
 
 

@@ -29,6 +29,7 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     where = found.get("where", [])
     if where and len(where) <= MOST_MARKS:
         lines.append(_marks(where))
+        lines.append(_legend())
     lines.append(_counts(found))
     lines.append(_budget(found))
     verdict = Text(f"{found['phase']}", style=f"bold {LIGHT.get(found['phase'], '')}")
@@ -44,6 +45,11 @@ def _marks(where: list[dict[str, Any]]) -> Text:
         mark, style = MARKS[entry["standing"]]
         text.append(mark + " ", style=style)
     return text
+
+
+def _legend() -> Text:
+    entries = (Text(f"{mark} {name}", style=style) for name, (mark, style) in MARKS.items() if name != "late")
+    return Text("  ").join(entries)
 
 
 def _counts(found: dict[str, Any]) -> Text:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidegate.core.looks import (
     LookPlan,
+    can_plan,
     certain_ring_count,
     min_max_harmed,
     plan_looks,
@@ -203,9 +204,7 @@ def ways_out(plan: LookPlan, confidence: float, least: int) -> tuple[WayOut, ...
     """
 
     def feasible(placebo: float, q: float) -> bool:
-        return plan_looks(
-            plan.devices, plan.max_harmed, confidence, placebo, q, plan.q_gate, plan.canary, robust=False
-        ).feasible
+        return can_plan(plan.devices, plan.max_harmed, confidence, placebo, q, plan.q_gate, plan.canary)
 
     found = [WayOut("max_harmed", float(least), f"raise max_harmed to {least}")]
     placebo = plan.placebo_per_treated

@@ -175,6 +175,30 @@ def _plan(start: Evidence, path: tuple[Evidence, ...], alpha: float) -> LookPlan
     )
 
 
+def can_plan(
+    devices: int,
+    max_harmed: int,
+    confidence: float = 0.999,
+    placebo_per_treated: float = 4.0,
+    q: float = 0.0,
+    q_gate: float = 0.05,
+    canary: int = 0,
+    *,
+    most_looks: int = MOST_LOOKS,
+) -> bool:
+    """Say whether the looks reach everyone, without looking for the best plan. Arguments as `plan_looks`."""
+    noise = q * devices
+    if noise > 100:
+        # The last look must tell B harmed devices from the background's chance: no plan gets round that.
+        kappa = 1.0 / placebo_per_treated if placebo_per_treated else 0.0
+        spread = (MARGIN + normal_quantile(confidence)) * math.sqrt(noise * (1.0 + kappa))
+        if max_harmed < min(0.9 * spread, noise):
+            return False
+    return plan_looks(
+        devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary, most_looks=most_looks, robust=False
+    ).feasible
+
+
 def min_max_harmed(
     devices: int,
     confidence: float = 0.999,
@@ -189,9 +213,7 @@ def min_max_harmed(
 
     def feasible(budget: int) -> bool:
         first = min(canary, budget)
-        return plan_looks(
-            devices, budget, confidence, placebo_per_treated, q, q_gate, first, most_looks=most_looks, robust=False
-        ).feasible
+        return can_plan(devices, budget, confidence, placebo_per_treated, q, q_gate, first, most_looks=most_looks)
 
     z = MARGIN + normal_quantile(confidence)
     kappa = 1.0 / placebo_per_treated if placebo_per_treated else 0.0

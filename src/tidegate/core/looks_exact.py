@@ -20,8 +20,8 @@ from tidegate.core.looks_special import (
     normal_cdf,
 )
 
-EVERY_TOTAL = 512
-"""Totals of failures up to here are tabled one by one; above, on a grid two per cent apart."""
+EVERY_TOTAL = 256
+"""Totals of failures up to here are tabled one by one; above, on a grid two per cent apart and a little lower."""
 MOST_EXACT = 200
 """Budgets up to here use the hypergeometric count (small fleets gain by it); above, the binomial that bounds it."""
 NORMAL_VARIANCE = 2500.0
@@ -68,16 +68,23 @@ class ExactTest:
         if not np.any(hopeful):
             return np.asarray(hopeful, dtype=np.bool_)
         grid = totals_grid(int(total[hopeful].max()))
-        table = np.minimum.accumulate(floats([self._critical(int(s)) for s in grid]))
+        table = self.table(grid)
         place = np.minimum(np.searchsorted(grid, total), len(grid) - 1)
         return np.asarray(hopeful & (t <= table[place]), dtype=np.bool_)
+
+    def table(self, grid: npt.NDArray[np.int64]) -> Floats:
+        """The largest t that passes, for each total of failures in the grid: never rising. Shape of `grid`."""
+        found = floats([self._critical(int(s)) for s in grid])
+        # Between totals that are not tabled one by one the threshold wiggles by up to half a lattice step.
+        slack = np.where(grid > EVERY_TOTAL, 0.5 * max(1.0, self.kappa / 2.0), 0.0)
+        return np.minimum.accumulate(found - slack)
 
     def _critical(self, total: int) -> float:
         return critical(self.max_harmed, self.exposed, self.target, self.kappa, self.alpha, self.q_gate, total)
 
 
 def totals_grid(most: int) -> npt.NDArray[np.int64]:
-    """The totals of background failures that are tabled: each up to 512, then two per cent apart, beyond `most`."""
+    """The totals of background failures that are tabled: each up to 256, then two per cent apart, beyond `most`."""
     steps: list[int] = list(range(min(most, EVERY_TOTAL) + 1))
     while steps[-1] < most:
         steps.append(steps[-1] + max(1, steps[-1] // 50))
@@ -96,7 +103,7 @@ def critical(
     sd = math.sqrt(kappa * total)
     low, high = -12.0 * sd - kappa - 2.0, float(np.searchsorted(cdf, 0.5)) + 12.0 * sd
     tail = tail_of(cdf, kappa, total)
-    while high - low > 1e-5:
+    while high - low > 1e-4:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if tail(middle) <= alpha else (low, middle)
     return low
