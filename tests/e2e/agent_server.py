@@ -116,9 +116,7 @@ class World:
     def enrol(self, message: dict[str, Any]) -> Answer:
         if message["token"] != self.token:
             return 401, {"title": "Not trusted", "detail": "this token is not known"}
-        index, device_id = self.devices.setdefault(
-            message["public_key"], (len(self.devices), secrets.token_hex(16))
-        )
+        index, device_id = self.devices.setdefault(message["public_key"], (len(self.devices), secrets.token_hex(16)))
         credential = self.device_secrets.credential(1, index, device_id)
         return 200, {"device_id": device_id, "index": index, "credential": credential, "root": self.root.decode()}
 

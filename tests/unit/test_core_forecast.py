@@ -37,18 +37,18 @@ def test_no_background_takes_the_time_limit(max_harmed: int, time_limit_s: float
 
 
 def test_an_infeasible_rollout_names_three_ways_out_that_work() -> None:
-    found = forecast(FLEET, 500, 0.999, 0.5, 1e-3)
+    found = forecast(100_000, 65, 0.999, 0.5, 1e-3)
     assert not found.feasible
     assert found.rings is found.forecast_s is found.mean_wait_s is None
-    assert "500" in found.reason
+    assert "65" in found.reason
     ways = {way.kind: way.value for way in found.ways_out}
     assert set(ways) == {"max_harmed", "placebo_per_treated", "silent_rate"}
-    assert ways["max_harmed"] == found.min_max_harmed > 500
+    assert ways["max_harmed"] == found.min_max_harmed > 65
     assert ways["placebo_per_treated"] is not None
     assert ways["silent_rate"] is not None
-    assert plan_looks(FLEET, found.min_max_harmed, 0.999, 0.5, 1e-3).feasible
-    assert plan_looks(FLEET, 500, 0.999, ways["placebo_per_treated"], 1e-3).feasible
-    assert plan_looks(FLEET, 500, 0.999, 0.5, ways["silent_rate"]).feasible
+    assert plan_looks(100_000, found.min_max_harmed, 0.999, 0.5, 1e-3).feasible
+    assert plan_looks(100_000, 65, 0.999, ways["placebo_per_treated"], 1e-3).feasible
+    assert plan_looks(100_000, 65, 0.999, 0.5, ways["silent_rate"]).feasible
 
 
 def test_ways_that_lead_nowhere_are_said_to() -> None:
@@ -106,4 +106,3 @@ def test_any_input_gets_an_answer_that_holds_together(devices: int, max_harmed: 
 
 def test_a_billion_devices_are_forecast_at_once() -> None:
     assert forecast(10**9, 8500, q=1e-4).feasible
-    assert not forecast(10**9, 850, q=1e-4).feasible

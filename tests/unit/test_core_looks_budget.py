@@ -88,6 +88,7 @@ def test_many_small_budgets_do_not_add_up_unseen() -> None:
     settled = month.settled(1000, "a", unconfirmed=5)
     assert settled.left(1001) == 95
     assert settled.left(1000 + MONTH_S) == 100
+    assert settled.settled(2 * MONTH_S, "a", 5).left(2 * MONTH_S) == 100, "what has ended does not end again"
     assert month.left(10 * MONTH_S) == 40, "a rollout that still runs is charged however old it is"
 
 

@@ -38,10 +38,16 @@ def _harmed(
     return harmed, running
 
 
-def _worst(plan: LookPlan, q: float, replicates: int = 3000, rule: Rule = statistical_window) -> float:
+def _worst(
+    plan: LookPlan,
+    q: float,
+    replicates: int = 3000,
+    rule: Rule = statistical_window,
+    factors: Sequence[float] = (1.0, 1.05, 1.15),
+) -> float:
     """The largest share of broken promises over a grid of harm rates that aims at every gap between looks."""
     edges = [(plan.max_harmed + 1) / size for size in plan.sizes[1:]]
-    grid = sorted({min(1.0, edge * factor) for edge in edges for factor in (1.0, 1.05, 1.2)} | {1.0})
+    grid = sorted({min(1.0, edge * factor) for edge in edges for factor in factors} | {1.0})
     broken = [
         float(np.mean(_harmed(plan, p, q, replicates, seed, rule)[0] > plan.max_harmed)) for seed, p in enumerate(grid)
     ]
@@ -68,12 +74,12 @@ def test_small_fleets_keep_it_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("max_harmed", "reference"), [(10, 0.024), (100, 0.042), (850, 0.043)])
+@pytest.mark.parametrize(("max_harmed", "reference"), [(10, 0.024), (100, 0.032), (850, 0.041)])
 def test_the_worst_probability_is_that_of_the_reference(max_harmed: int, reference: float) -> None:
     """Full alpha at each look leaves little slack: a rule that is needlessly careful would fail here."""
     plan = plan_looks(FLEET, max_harmed, 1 - ALPHA, 4.0, 0.0, 0.0, robust=False)
-    worst = _worst(plan, 0.0, 40_000)
-    assert 0.7 * reference <= worst <= ALPHA
+    worst = _worst(plan, 0.0, 30_000, factors=(1.0, 1.02, 1.05, 1.08, 1.12, 1.16))
+    assert 0.88 * reference <= worst <= ALPHA
 
 
 @pytest.mark.parametrize(("max_harmed", "q"), [(100, 0.0), (850, 1e-5), (850, 1e-4), (8500, 1e-2)])

@@ -8,7 +8,7 @@ from tidegate.agent import guard
 from tidegate.agent.clock import seconds_since
 from tidegate.agent.effects import announce, ask, clean, fetch
 from tidegate.agent.journal import Lease
-from tidegate.agent.machine import Happened, Machine, Result, Run, Soak, Wait
+from tidegate.agent.machine import Happened, Machine, Result, Run, Soak, Wait, readable
 from tidegate.agent.tools import Tools, attempt, healthy, look
 from tidegate.agent.transport import HttpRefused
 from tidegate.core.device import Effect, Event, State
@@ -56,7 +56,7 @@ def sham(machine: Machine, tools: Tools) -> Result:
     candidate = machine.slots.manifest(machine.digest)
     driver = tools.drivers((manifest or candidate).driver)
     wrong = attempt(driver.sham, tools.place(machine.component, manifest))
-    return Happened(Event.SHAMMED, {"note": wrong[:1000]})
+    return Happened(Event.SHAMMED, {"note": wrong})
 
 
 def _may_act(machine: Machine, tools: Tools) -> Result:
@@ -167,7 +167,7 @@ def revert(machine: Machine, tools: Tools) -> Result:
         slots.point_back()
     slots.disarm()
     machine.sentence = f"went back to {good.version if good else 'nothing: it was the first install'}; {note}"
-    return Happened(Event.RETURNED, {"note": note[:1000], "kind": Outcome.REVERTED.value})
+    return Happened(Event.RETURNED, {"note": note, "kind": Outcome.REVERTED.value})
 
 
 def _start_again(machine: Machine, tools: Tools, good: Manifest, *, moved: bool) -> str:
@@ -216,22 +216,25 @@ def _report(machine: Machine, tools: Tools, kind: str, note: str) -> dict[str, A
         "seq": record.report_seq,
         "boot_s": int(tools.clock.boot_s()),
         "probes": list(record.probes),
-        "note": note[:1000],
+        "note": readable(note),
     }
 
 
 def _sick(note: str, results: list[ProbeResult] | None = None) -> Happened:
-    changes = {"kind": Outcome.REVERTED.value, "note": note[:1000], "probes": _kept(results or [])}
+    changes = {"kind": Outcome.REVERTED.value, "note": note, "probes": _kept(results or [])}
     return Happened(Event.SICK, changes)
 
 
 def _withdrawn(note: str) -> Happened:
-    return Happened(Event.WITHDRAWN, {"kind": Outcome.REVERTED.value, "note": note[:1000]})
+    return Happened(Event.WITHDRAWN, {"kind": Outcome.REVERTED.value, "note": note})
 
 
 def _kept(results: list[ProbeResult]) -> tuple[dict[str, Any], ...]:
     first = sorted(results, key=lambda result: result.healthy)[:PROBES_KEPT]
-    return tuple({**plain(result), "detail": result.detail[:DETAIL_LENGTH]} for result in first)
+    return tuple(
+        {"name": readable(r.name, 100), "healthy": r.healthy, "detail": readable(r.detail, DETAIL_LENGTH)}
+        for r in first
+    )
 
 
 def _first_failure(results: list[ProbeResult]) -> str:

@@ -50,7 +50,7 @@ def unfit(machine: Machine, tools: Tools, sentence: str) -> Happened:
     machine.retry_at_s = tools.clock.boot_s() + wait_s
     machine.sentence = f"{sentence}; tried again in {wait_s:.0f} s"
     tools.say("unfit", component=machine.component, sentence=sentence)
-    return Happened(Event.UNFIT, {"note": sentence[:1000]})
+    return Happened(Event.UNFIT, {"note": sentence})
 
 
 def _fill(machine: Machine, tools: Tools, digest: str, manifest: Manifest) -> Wait | None:
@@ -140,7 +140,7 @@ def not_yet(machine: Machine, tools: Tools, wait_s: float, sentence: str) -> Hap
 def _refused(machine: Machine, tools: Tools, error: HttpRefused) -> Result:
     if error.status == 409:
         machine.sentence = f"{error}; waits for another rollout"
-        return Happened(Event.WITHDRAWN, {"refused": machine.record.rollout, "note": str(error)[:1000]})
+        return Happened(Event.WITHDRAWN, {"refused": machine.record.rollout, "note": str(error)})
     wait_s = machine.backoff.next_s(error.retry_after_s)
     if error.status >= 500 or error.status == 429:
         return Wait(wait_s, str(error))

@@ -101,7 +101,7 @@ class Agent:
         return not self.tools.settings.components or component in self.tools.settings.components
 
     def _add(self, component: str) -> None:
-        machine = Machine(component, self.tools, EFFECTS)
+        machine = Machine(component, self.tools, EFFECTS, self._show)
         machine.begin()
         self.machines[component] = machine
         self._wake(machine)
@@ -237,7 +237,8 @@ class Agent:
         rows = [_row(machine) for _, machine in sorted(self.machines.items())]
         if self.tools.plans.trouble and rows:
             rows = [{**row, "sentence": f"{row['sentence']} ({self.tools.plans.trouble})"} for row in rows]
-        self._status.show(self.tools.identity.device_id, self.tools.plans.last_contact, rows)
+        nothing = self.tools.plans.trouble or "no component has a plan"
+        self._status.show(self.tools.identity.device_id, self.tools.plans.last_contact, rows, nothing)
 
 
 def _seq(machine: Machine, installed: str | None) -> int:

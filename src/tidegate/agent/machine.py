@@ -39,6 +39,11 @@ class Wait:
     sentence: str = ""
 
 
+def readable(text: str, length: int = 1000) -> str:
+    """Shorten a sentence, and replace what no JSON text can hold: names of files may be any bytes."""
+    return text[:length].encode(errors="replace").decode()
+
+
 Result = Happened | Wait | None
 Run = Callable[["Machine", "Tools"], Result]
 
@@ -55,13 +60,15 @@ class Machine:
     """One component on this device.
 
     `due_s` (the clock's boot_s) is when the pending effect goes on; `ask_at_s` when a ready device asks for its lease;
-    `retry_at_s` when an idle one tries again what failed.
+    `retry_at_s` when an idle one tries again what failed. `changed` is called after each change of state.
     """
 
-    def __init__(self, component: str, tools: Tools, effects: dict[Effect, Run]) -> None:
+    def __init__(
+        self, component: str, tools: Tools, effects: dict[Effect, Run], changed: Callable[[], None] = lambda: None
+    ) -> None:
         self.component = component
         self.tools = tools
-        self._effects = effects
+        self._effects, self._changed = effects, changed
         directory = tools.home.component(component)
         self.slots = Slots(directory)
         self.journal = Journal(directory / "journal.json")
@@ -121,6 +128,8 @@ class Machine:
         after, effects = step(before, event)
         if after is before:
             return
+        if "note" in changes:
+            changes["note"] = readable(changes["note"])
         if after in UNCONFIRMED and before not in UNCONFIRMED:
             changes["changed_boot"], changes["changed_s"] = stamp(self.tools.clock)
         try:
@@ -142,6 +151,7 @@ class Machine:
             candidate=(self.record.digest or "")[:16],
             note=self.record.note or None,
         )
+        self._changed()
 
     def run(self) -> None:
         """Do what is due; what fails for a reason outside is tried again later, which every effect allows."""

@@ -97,7 +97,7 @@ class Outbox:
             except (OSError, ValueError, RecursionError) as error:
                 self._set_aside(path, f"it cannot be read: {error}")
                 continue
-            length += len(data) * 2
+            length += len(data) + 1
             if batch and (length > REQUEST_LIMIT or len(batch) == REPORTS_PER_MESSAGE):
                 break
             batch.append((path, report))

@@ -41,7 +41,7 @@ class StatusFile:
         self._last: dict[str, Any] = {}
         self._written = -STATUS_AGE_S
 
-    def show(self, device_id: str, last_contact: float | None, components: list[dict[str, Any]]) -> None:
+    def show(self, device_id: str, last_contact: float | None, components: list[dict[str, Any]], nothing: str) -> None:
         """Write what is new.
 
         Args:
@@ -49,9 +49,10 @@ class StatusFile:
             last_contact: wall clock of the server's last answer, or None.
             components: one {component, state, installed, good, sentence, plan_version} each. The one that is busiest
                 is also shown on top.
+            nothing: the sentence where there is no component.
         """
-        top = next((c for c in components if c["state"] != "IDLE"), components[0] if components else _NOTHING)
-        status = {"device_id": device_id, **top, "components": components}
+        top = next((c for c in components if c["state"] != "IDLE"), components[0] if components else None)
+        status = {"device_id": device_id, **(top or {**_NOTHING, "sentence": nothing}), "components": components}
         now = time.monotonic()
         if status == self._last and now < self._written + STATUS_AGE_S:
             return
@@ -71,6 +72,5 @@ _NOTHING: dict[str, Any] = {
     "state": "IDLE",
     "installed": None,
     "good": None,
-    "sentence": "no component has a plan",
     "plan_version": 0,
 }

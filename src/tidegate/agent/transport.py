@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tidegate.core.errors import BadInput, TidegateError
+from tidegate.core.wire import canonical
 from tidegate.trust.errors import Unreachable
 
 IO_TIMEOUT_S = 10.0
@@ -227,7 +228,7 @@ class Server:
 
     def post(self, path: str, message: object) -> dict[str, Any]:
         """Send a message under the device's credential. Raises as `Link.post`."""
-        body = json.dumps(message, separators=(",", ":")).encode()
+        body = canonical(message)
         return self._up.post(path, body, {"Authorization": self._authorize(path, body)})
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +100,11 @@ def make_app(office: Office) -> Any:
             *rollouts.ROUTES,
             *tokens.ROUTES,
         ],
-        exception_handlers={TidegateError: _refusal, HTTPException: _http_error, json.JSONDecodeError: _not_json},
+        exception_handlers={TidegateError: _refusal, HTTPException: _http_error, Exception: _broken},
     )
     app.state.office = office
     return OperatorOnly(app, office.operator_token)
 
 
-async def _not_json(_: Request, error: Exception) -> Response:
-    return problem(400, "Bad request", f"the request is not JSON: {error}")
+async def _broken(_: Request, error: Exception) -> Response:
+    return problem(500, "Error", "the server made a mistake, which is in its log")

@@ -27,7 +27,7 @@ async def listing(request: Request) -> Response:
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise BadInput(f"{name} must be a whole number, not {text!r}")
     return int(text)
 
@@ -58,9 +58,22 @@ async def retire(request: Request) -> Response:
     return JSONResponse({"retired": index})
 
 
+async def signal(request: Request) -> Response:
+    """Take somebody's word that a device is down: it counts as harm in the rollouts that exposed it."""
+    office = request.app.state.office
+    body = await body_of(request)
+    by = who_of(body)
+    name = request.path_params["name"]
+    counted = await office.controller.ask(
+        lambda state, now_ms: acts.signal_device(state, now_ms, by, find_device(state, name))
+    )
+    return JSONResponse({"rollouts": counted})
+
+
 ROUTES = [
     Route("/api/v1/devices", listing),
     Route("/api/v1/devices/{name}", one),
     Route("/api/v1/devices/{name}/why", explain),
     Route("/api/v1/devices/{name}/retire", retire, methods=["POST"]),
+    Route("/api/v1/devices/{name}/signal", signal, methods=["POST"]),
 ]

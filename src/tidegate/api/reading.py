@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar, cast
 
+import msgspec
 from starlette.requests import Request
 
 from tidegate.control.acts import Who
@@ -20,8 +20,8 @@ async def body_of(request: Request) -> dict[str, Any]:
     """Read a JSON object of bounded size. Raises BadInput."""
     data = await bytes_of(request, MOST_BODY)
     try:
-        value = json.loads(data or b"{}")
-    except (ValueError, RecursionError) as error:
+        value = msgspec.json.decode(data or b"{}")  # unlike Python's, it takes no NaN and no half characters
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadInput(f"the request is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadInput("the request must be a JSON object")

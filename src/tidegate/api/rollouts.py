@@ -10,7 +10,9 @@ from starlette.routing import Route
 
 from tidegate.api.reading import body_of, read_as, who_of
 from tidegate.control import acts
+from tidegate.control.starting import StartRequest, start_rollout
 from tidegate.control.views import rollout_view
+from tidegate.core.errors import BadInput
 
 ARM_SECRET_BYTES = 32
 
@@ -36,11 +38,11 @@ async def start(request: Request) -> Response:
     office = request.app.state.office
     body = await body_of(request)
     by = who_of(body)
-    said = read_as(acts.StartRequest, body, "rollout")
+    said = read_as(StartRequest, body, "rollout")
     arm_secret = secrets.token_bytes(ARM_SECRET_BYTES)
     name = f"{said.component}-{secrets.token_hex(3)}"
     await office.controller.ask(
-        lambda state, now_ms: acts.start_rollout(state, now_ms, by, said, rollout=name, arm_secret=arm_secret)
+        lambda state, now_ms: start_rollout(state, now_ms, by, said, rollout=name, arm_secret=arm_secret)
     )
     controller = office.controller
     return JSONResponse(rollout_view(controller.state, controller.state.rollouts[name], controller.now_ms()), 201)
@@ -59,7 +61,22 @@ async def steer(request: Request) -> Response:
     return JSONResponse(rollout_view(controller.state, controller.state.rollouts[done], controller.now_ms()))
 
 
+async def limit(request: Request) -> Response:
+    """Limit what all releases of a component together may harm in 30 days."""
+    office = request.app.state.office
+    body = await body_of(request)
+    by = who_of(body)
+    component = request.path_params["component"]
+    most = body.get("max_harmed_30d")
+    if type(most) is not int:
+        raise BadInput("max_harmed_30d must be a whole number")
+    await office.controller.ask(lambda _, now_ms: acts.set_budget(now_ms, by, component=component, max_harmed_30d=most))
+    left = office.controller.state.rolling[component].left(office.controller.now_ms() / 1000)
+    return JSONResponse({"component": component, "max_harmed_30d": most, "left": left})
+
+
 ROUTES = [
+    Route("/api/v1/components/{component}/budget", limit, methods=["POST"]),
     Route("/api/v1/rollouts", listing),
     Route("/api/v1/rollouts", start, methods=["POST"]),
     Route("/api/v1/rollouts/{name}", one),

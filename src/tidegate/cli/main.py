@@ -24,6 +24,7 @@ for _path, _name, _help in (
     ("tidegate.cli.init:init", "init", "Make a control plane: keys, signed repository, log."),
     ("tidegate.cli.serve:serve", "serve", "Run the control plane."),
     ("tidegate.cli.status:status", "status", "Show devices, releases and rollouts at a glance."),
+    ("tidegate.cli.signal:signal", "signal", "Say that a device is down, whatever it reports itself."),
     ("tidegate.cli.enrol:enrol", "enrol", "Enrol this machine, or a directory standing for one, as a device."),
 ):
     app.command(_path, name=_name, help=_help)

@@ -26,12 +26,17 @@ def start(
     max_harmed: int,
     confidence: float = 0.999,
     canary: int = 0,
+    max_silent: int = 0,
     placebo_per_treated: float = 4.0,
     silent_rate: float = 0.0,
     observe: str = "",
     spread: str = "0s",
+    deadline: str = "30d",
     scope: list[str] | None = None,
     cap: list[str] | None = None,
+    scout: list[str] | None = None,
+    shadow: bool = False,
+    allow_hold: bool = False,
     why: str = "",
     home: Path | None = None,
     json: bool = False,
@@ -44,12 +49,17 @@ def start(
         max_harmed: At most so many devices may be harmed, whatever the defect.
         confidence: With this probability.
         canary: The first ring; default: max_harmed.
+        max_silent: A smaller budget for devices that fall silent, which may need hands; default: none.
         placebo_per_treated: Placebo devices for each treated one, as far as unexposed devices are left.
         silent_rate: Devices that fall silent for reasons of their own, per observation time; for planning alone.
         observe: How long to wait for a device's word: soak and grace. Default: from the release's soak.
         spread: Over how long a ring's announcements are spread.
         scope: Only devices with NAME=VALUE. Can be given several times.
+        deadline: How long the whole may take; a budget that needs longer counts as one that cannot be done.
         cap: LABEL=N: at most N devices of one value of the label in flight at once.
+        scout: A label whose values, in pairs, are each tried first on their lowest-ranked device. Several times.
+        shadow: Both arms placebo: measures this fleet's background and the smallest budget, and changes nothing.
+        allow_hold: Start though it cannot reach everyone.
         why: The reason, for the record.
         home: The control plane's directory.
         json: Print JSON.
@@ -64,22 +74,34 @@ def start(
         "max_harmed": max_harmed,
         "confidence": confidence,
         "canary": canary,
+        "max_silent": max_silent,
         "placebo_per_treated": placebo_per_treated,
         "silent_rate": silent_rate,
         "observe_s": seconds_of("--observe", observe) if observe else 0,
         "spread_s": seconds_of("--spread", spread),
         "scope": pairs_of("--scope", scope or ()),
+        "deadline_s": seconds_of("--deadline", deadline),
         "caps": {label: int(most) for label, most in caps.items()},
+        "scouts": scout or [],
+        "shadow": shadow,
+        "allow_hold": allow_hold,
     }
     made = OfficeClient(home).post("/api/v1/rollouts", body, why)
     if json:
         out_json(made)
         return
+    if shadow:
+        out(f"Shadow rollout {made['rollout']} measures {made['devices']:,} devices and changes nothing.")
+    else:
+        _say_started(made)
+    out(f"Next: tidegate rollout watch {made['rollout']}")
+
+
+def _say_started(made: dict[str, Any]) -> None:
     out(
         f"Rollout {made['rollout']}: {made['devices']:,} devices, about {made['rings']} rings"
-        f" by the {made['rule']} rule, at most {max_harmed:,} harmed."
+        f" by the {made['rule']} rule, at most {made['budget']['max_harmed']:,} harmed."
     )
-    out(f"Next: tidegate rollout watch {made['rollout']}")
 
 
 @app.command
@@ -156,6 +178,21 @@ def abort(rollout: str, /, *, why: str = "", home: Path | None = None) -> None:
 def _steer(rollout: str, verb: str, why: str, home: Path | None) -> None:
     found = OfficeClient(home).post(f"/api/v1/rollouts/{part(rollout)}/{verb}", {}, why)
     out(f"Rollout {found['rollout']} is {found['phase']}: {found['sentence']}")
+
+
+@app.command
+def limit(component: str, /, *, max_harmed_30d: int, why: str = "", home: Path | None = None) -> None:
+    """Limit what all releases of a component together may harm in 30 days; rollouts reserve from it.
+
+    Args:
+        component: Whose releases.
+        max_harmed_30d: Devices, in any 30 days.
+        why: The reason, for the record.
+        home: The control plane's directory.
+    """
+    path = f"/api/v1/components/{part(component)}/budget"
+    found = OfficeClient(home).post(path, {"max_harmed_30d": max_harmed_30d}, why)
+    out(f"{component}: at most {found['max_harmed_30d']:,} devices harmed in 30 days, {found['left']:,} of them left.")
 
 
 @app.command(name="list")

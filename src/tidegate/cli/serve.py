@@ -25,6 +25,7 @@ from tidegate.trust.credentials import load_secrets
 from tidegate.trust.durable import write_durably
 from tidegate.trust.publisher import Publisher
 
+GRACE_S = 5
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -88,7 +89,18 @@ async def _serve(place: Home, ends: list[tuple[str, int]], tls: dict[str, Any]) 
         make_operators_app(office),
     ]
     servers = [
-        _Server(uvicorn.Config(app, host, port, log_config=None, access_log=False, lifespan="off", **tls))
+        _Server(
+            uvicorn.Config(
+                app,
+                host,
+                port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=GRACE_S,
+                **tls,
+            )
+        )
         for app, (host, port) in zip(apps, ends, strict=True)
     ]
     stop = asyncio.Event()

@@ -24,6 +24,9 @@ Decision = Callable[[ServerState, int], tuple[list[Event], T]]
 
 LARGEST_BATCH = 512
 TICK_S = 0.25
+PUBLISH_AGAIN_S = 5.0
+"""A disk that takes no plan is not asked at every tick: each attempt is on record first."""
+_STOPPING = "the server is stopping; what was asked is not known to be durable, ask again"
 
 
 class PlanPublisher(Protocol):
@@ -58,6 +61,9 @@ class Controller:
         self.state: ServerState = fold(event for _, event in log.read())
         self.trouble = ""
         self._must_publish = True  # what stands in the repository is not known before the first publication
+        self._publish_again_at = 0.0
+        self._at_work: list[_Asked] = []
+        self._ended = False
 
     def now_ms(self) -> int:
         """Give the time that events carry: the wall clock, but never before the newest event."""
@@ -70,12 +76,24 @@ class Controller:
             TidegateError: what the decision raised; it then has no events.
             LogError: if its events could not be made durable; nothing of it has happened.
         """
+        if self._ended:
+            raise LogError(_STOPPING)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Asked(decide, answer))
         return cast(T, await answer)
 
     async def run(self) -> None:
         """Work until cancelled: batches as they come, and at least every tick what time makes due."""
+        try:
+            await self._work()
+        finally:
+            self._ended = True
+            while not self._queue.empty():
+                self._at_work.append(self._queue.get_nowait())
+            for asked in self._at_work:  # nobody may wait for an answer that will never come
+                _settle(asked, LogError(_STOPPING))
+
+    async def _work(self) -> None:
         await self._batch([])
         while True:
             batch: list[_Asked] = []
@@ -85,6 +103,7 @@ class Controller:
                     batch.append(self._queue.get_nowait())
             except TimeoutError:
                 pass
+            self._at_work = batch
             await self._batch(batch)
 
     async def _batch(self, batch: list[_Asked]) -> None:
@@ -164,6 +183,8 @@ class Controller:
     async def _publish(self, now_ms: int) -> None:
         """Sign what devices should read now. The event comes first: a plan that stands is always on record."""
         now_s = now_ms // 1000
+        if self._clock() < self._publish_again_at <= self._clock() + PUBLISH_AGAIN_S:
+            return
         plans, stale = self._plans(now_s)
         try:
             if not stale:
@@ -184,6 +205,7 @@ class Controller:
                 await asyncio.to_thread(self._publisher.publish, files, now_s)
                 self._must_publish = False
         except (OSError, TidegateError) as error:
+            self._publish_again_at = self._clock() + PUBLISH_AGAIN_S
             self.trouble = f"plans could not be published: {error}"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
-from typing import Any
 
 from tidegate.control.state import ServerState
 from tidegate.core.admission import Grant, NotYet, admit
 from tidegate.core.course import window
 from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
-from tidegate.core.model import Outcome
+from tidegate.core.model import Outcome, check_digest
 from tidegate.core.rollout import Rollout
 from tidegate.log.events import Enrolled, Event, Leased, Reported
+
+_NUMBER = re.compile(r"[0-9]{1,12}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Report:
     kind: str
     seq: int
     boot_s: int = 0
-    probes: tuple[dict[str, Any], ...] = ()
+    probes: tuple[dict[str, str | bool | int | float | None], ...] = ()
     note: str = ""
 
 
@@ -137,6 +139,8 @@ def announce(
         return [], NotYet("paused", 5.0, "no fresh plan stands in the repository")
     if said.plan_version > published.version:
         raise BadInput(f"plan version {said.plan_version} has not been published; the newest is {published.version}")
+    if said.installed is not None:
+        _check_digest(said.installed)
     row = state.devices[claim.index]
     decision = admit(rollout, position, row.device.labels, state.in_flight, window(rollout), now_ms)
     if isinstance(decision, NotYet):
@@ -162,6 +166,13 @@ def announce(
     return [event], (rollout, position, decision)
 
 
+def _check_digest(installed: str) -> None:
+    try:
+        check_digest("installed", installed)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
 def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ...]) -> tuple[list[Event], None]:
     """Take reports in, all or none. One that has been taken before adds nothing and is no error.
 
@@ -171,6 +182,7 @@ def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ..
     """
     check_claim(state, claim)
     events: list[Event] = []
+    taken: set[str] = set()
     for entry in said:
         rollout, ring, position = _find_lease(state, claim.index, entry.lease_id)
         try:
@@ -178,8 +190,9 @@ def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ..
         except ValueError:
             raise BadInput(f"a report's kind is confirmed or reverted, not {entry.kind!r}") from None
         evidence = rollout.evidence
-        if evidence.ring_at_lease[position] != ring or evidence.state[position] != 1:
+        if evidence.ring_at_lease[position] != ring or evidence.state[position] != 1 or entry.lease_id in taken:
             continue
+        taken.add(entry.lease_id)
         events.append(
             Reported(
                 at_ms=now_ms,
@@ -201,9 +214,9 @@ def _find_lease(state: ServerState, index: int, name: str) -> tuple[Rollout, int
     rollout_name, _, rest = name.partition(":")
     ring_text, _, position_text = rest.partition(":")
     rollout = state.rollouts.get(rollout_name)
-    if rollout is None or not (ring_text.isdecimal() and position_text.isdecimal()):
+    if rollout is None or not (_NUMBER.match(ring_text) and _NUMBER.match(position_text)):
         raise BadInput(f"there is no lease {name!r}")
     ring, position = int(ring_text), int(position_text)
-    if rollout.position.get(index) != position or not 1 <= ring <= rollout.evidence.ring_at_lease[position]:
+    if rollout.position.get(index) != position or not 0 <= ring <= rollout.evidence.ring_at_lease[position]:
         raise BadInput(f"lease {name!r} was not given to this device")
     return rollout, ring, position

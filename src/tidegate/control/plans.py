@@ -19,11 +19,12 @@ def plan_of(rollout: Rollout, now_s: int) -> Plan:
     spec, ring = rollout.spec, rollout.ring_open
     announce = rollout.rings.drawn[ring - 1].announce_rank if ring else 0
     late_open = bool(rollout.overdue)
+    begun = ring > 0 or bool(spec.scouts)
     return Plan(
         rollout=spec.rollout,
         component=spec.component,
         ring=ring,
-        state=rollout.phase if ring else PlanState.HOLD,
+        state=rollout.phase if begun else PlanState.HOLD,
         candidate=spec.candidate,
         replaces=spec.replaces,
         announce_rank=rank_text(announce),
@@ -34,6 +35,7 @@ def plan_of(rollout: Rollout, now_s: int) -> Plan:
         spread_s=spec.spread_s,
         issued=now_s,
         expires=now_s + PLAN_LIFETIME_S,
+        scouts=tuple(rank_text(int(rollout.rings.ranks[scout])) for scout in spec.scouts),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tidegate.core.assign import device_key
 from tidegate.core.caps import InFlight
+from tidegate.core.looks_budget import Account, Rolling
 from tidegate.core.model import Arm, Device, Manifest, Outcome, ReleaseTerms
 from tidegate.core.rollout import ENDED, Happening, Rollout, RolloutSpec
 from tidegate.core.wire import read
@@ -85,6 +86,8 @@ class ServerState:
         self.rollouts: dict[str, Rollout] = {}
         self.active: dict[str, str] = {}
         self.in_flight = InFlight()
+        self.accounts: dict[str, Account] = {}
+        self.rolling: dict[str, Rolling] = {}
         self.published: dict[str, Published] = {}
         self.acts: deque[Act] = deque(maxlen=RECENT)
         self.verdicts: dict[str, list[VerdictTaken]] = {}
@@ -135,7 +138,7 @@ class ServerState:
             row.installed[rollout.spec.component] = event.installed
         rollout.lease(event.position, event.ring, event.arm, event.at_ms, late=event.late)
         if event.arm is Arm.TREATED:
-            self.in_flight.enter(event.index, event.labels)
+            self.in_flight.enter(event.index, rollout.spec.component, event.labels)
 
     def _reported(self, event: Reported) -> None:
         rollout = self.rollouts[event.rollout]
@@ -144,7 +147,7 @@ class ServerState:
         treated = bool(rollout.evidence.treated_lease[event.position])
         news = rollout.report(event.position, event.ring, event.outcome)
         if news and treated and event.outcome is Outcome.CONFIRMED:
-            self.in_flight.leave(event.index)
+            self.in_flight.leave(event.index, rollout.spec.component)
             row.installed[rollout.spec.component] = rollout.spec.candidate.sha256
 
     def _verdict(self, event: VerdictTaken) -> None:
@@ -154,12 +157,20 @@ class ServerState:
         rollout.verdict = verdict.kind.value
         rollout.move(verdict.happening, verdict.sentence, event.at_ms)
         if verdict.happening is Happening.OPENED:
-            rollout.open_ring(verdict.opens, event.at_ms)
+            rollout.open_ring(verdict.opens, verdict.opens_placebo, event.at_ms)
         self._settle(rollout)
 
     def _settle(self, rollout: Rollout) -> None:
-        if rollout.phase in ENDED and self.active.get(rollout.spec.component) == rollout.spec.rollout:
-            del self.active[rollout.spec.component]
+        spec, evidence = rollout.spec, rollout.evidence
+        if rollout.phase not in ENDED or self.active.get(spec.component) != spec.rollout:
+            return
+        del self.active[spec.component]
+        digest = spec.candidate.sha256
+        if digest in self.accounts:
+            account = self.accounts[digest] = self.accounts[digest].closed(evidence.exposed, evidence.confirmed)
+            if spec.component in self.rolling:
+                rolling, open_risk = self.rolling[spec.component], account.exposed - account.confirmed
+                self.rolling[spec.component] = rolling.settled(self.last_ms / 1000, digest, open_risk)
 
     def _act(self, event: Act) -> None:
         self.acts.append(event)
@@ -179,6 +190,13 @@ class ServerState:
                 sentence = f"{event.what.removeprefix('rollout_')} by {event.who}: {event.why}"
                 rollout.move(_OPERATOR[event.what], sentence, event.at_ms)
                 self._settle(rollout)
+            case "budget_set":
+                self._set_rolling(body["component"], body["max_harmed_30d"])
+            case "device_signalled":
+                for name in self.active.values():
+                    rollout = self.rollouts[name]
+                    if body["index"] in rollout.position:
+                        rollout.evidence.signal(rollout.position[body["index"]])
             case "device_retired":
                 self.in_flight.leave(body["index"])
             case _:
@@ -188,6 +206,21 @@ class ServerState:
         keys = np.array([self.devices[index].device.key for index in spec.roster], dtype=np.uint64)
         self.rollouts[spec.rollout] = Rollout(spec, keys, at_ms)
         self.active[spec.component] = spec.rollout
+        if not spec.shadow:
+            self._charge(spec, at_ms)
+
+    def _charge(self, spec: RolloutSpec, at_ms: int) -> None:
+        """Open or take up the candidate's account, and reserve its budget in the component's month."""
+        digest = spec.candidate.sha256
+        account = self.accounts.get(digest) or Account(digest, spec.budget.max_harmed, spec.budget.confidence)
+        self.accounts[digest] = account if spec.looks is None else account.begun(spec.rollout, spec.looks)
+        if spec.component in self.rolling:
+            rolling = self.rolling[spec.component]
+            self.rolling[spec.component] = rolling.reserved(at_ms / 1000, digest, account.max_harmed)
+
+    def _set_rolling(self, component: str, max_harmed_30d: int) -> None:
+        held = self.rolling[component].reservations if component in self.rolling else ()
+        self.rolling[component] = Rolling(max_harmed_30d, held)
 
     def newest_rollout(self, component: str) -> Rollout | None:
         """Give the rollout that the component's plan speaks of: the last one started."""

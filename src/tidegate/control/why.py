@@ -68,9 +68,8 @@ def _outside(state: ServerState, row: DeviceRow, rollout: Rollout) -> str:
     release = state.releases[rollout.spec.candidate.sha256]
     if row.enrolled_ms > release.logged_ms:
         return "not in the roster: it was enrolled after the release was logged; the next rollout takes it in"
-    if rollout.spec.scope and not all(
-        row.device.labels.get(entry.split("=")[0]) == entry.split("=")[1] for entry in rollout.spec.scope
-    ):
+    wanted = (entry.partition("=") for entry in rollout.spec.scope)
+    if not all(row.device.labels.get(name) == value for name, _, value in wanted):
         return f"not in the roster: the rollout's scope is {', '.join(rollout.spec.scope)}"
     return "not in the roster: it ran this release already when the rollout started"
 

@@ -9,7 +9,7 @@ from tidegate.core.caps import InFlight
 from tidegate.core.evidence import LeaseState
 from tidegate.core.model import Arm, PlanState
 from tidegate.core.rollout import ENDED, Rollout
-from tidegate.core.window import certain_room
+from tidegate.core.room import late_room, main_room
 
 LEAST_RETRY_S = 0.5
 MOST_RETRY_S = 300.0
@@ -68,46 +68,16 @@ def admit(
         return standing
     if rollout.phase is PlanState.PAUSED:
         return NotYet("paused", _wait(rollout), "the rollout is paused")
-    if position in rollout.overdue:
-        return _admit_late(rollout, labels, in_flight)
+    if position in rollout.overdue or position in rollout.spec.scouts:
+        return _admit_late(rollout, position, labels, in_flight)
     ring = _next_ring(rollout, position, now_ms)
     if ring is None:
         return NotYet("rank", _wait(rollout), "its turn has not come: its ring is not open yet")
-    if rollout.rings.treated[position] != ring:
+    if rollout.rings.treated[position] != ring or rollout.spec.shadow:
         return Grant(ring, Arm.PLACEBO)
     if rollout.treated_through(ring) > window and main_room(rollout) < 1:
         return NotYet("window", _wait(rollout), "the window is full until exposed devices confirm")
     return _capped(rollout, labels, in_flight, Grant(ring, Arm.TREATED))
-
-
-def main_room(rollout: Rollout) -> int:
-    """Count the leases that the certain rule allows now to devices that are in time."""
-    budget, evidence = rollout.spec.budget, rollout.evidence
-    exposed = evidence.exposed - evidence.late_exposed
-    confirmed = evidence.confirmed - evidence.late_confirmed
-    most = budget.max_harmed - late_budget(rollout)
-    return certain_room(exposed, confirmed, most, min(budget.first_ring, most))
-
-
-def late_budget(rollout: Rollout) -> int:
-    """Give the share of the budget that is kept for late devices.
-
-    A fleet too small for the statistical rule runs on the certain rule as a whole, which asks for no order of arrival:
-    late devices then need no share of their own.
-    """
-    budget = rollout.spec.budget
-    if not rollout.statistical:
-        return 0
-    return int(budget.max_harmed * budget.late_budget_share)
-
-
-def late_room(rollout: Rollout) -> int:
-    """Count the leases that the certain rule allows now to late devices."""
-    share = late_budget(rollout)
-    if share == 0 and not rollout.statistical:
-        evidence, budget = rollout.evidence, rollout.spec.budget
-        return certain_room(evidence.exposed, evidence.confirmed, budget.max_harmed, budget.first_ring)
-    return certain_room(rollout.evidence.late_exposed, rollout.evidence.late_confirmed, share, share)
 
 
 def _standing_lease(rollout: Rollout, position: int) -> Grant | Never | None:
@@ -136,15 +106,18 @@ def _next_ring(rollout: Rollout, position: int, now_ms: int) -> int | None:
     return None
 
 
-def _admit_late(rollout: Rollout, labels: Mapping[str, str], in_flight: InFlight) -> Grant | NotYet:
+def _admit_late(rollout: Rollout, position: int, labels: Mapping[str, str], in_flight: InFlight) -> Grant | NotYet:
     room = late_room(rollout)
     if room < 1:
         return NotYet("window", _wait(rollout), "late devices wait for the certain rule's next free place")
-    ring = rollout.ring_open
+    ring = 0 if position in rollout.spec.scouts else rollout.ring_open
     return _capped(rollout, labels, in_flight, Grant(ring, Arm.TREATED, late=True))
 
 
 def _capped(rollout: Rollout, labels: Mapping[str, str], in_flight: InFlight, grant: Grant) -> Grant | NotYet:
+    lane = in_flight.other_lane(labels)
+    if lane is not None:
+        return NotYet("lane", _wait(rollout), f"lane {lane} of the service {labels['service']} is in flight")
     group = in_flight.refuses(rollout.spec.caps, labels)
     if group is None:
         return grant

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 Group = tuple[str, str]
 """A label and its value, as in ("service", "check-in")."""
+SERVICE, LANE = "service", "lane"
+"""The labels that say which service a device is part of, and which of its redundant lanes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +27,55 @@ class Cap:
 class InFlight:
     """Devices exposed and not yet confirmed, by group, counted on the labels that were frozen into the lease.
 
-    A harmed device stays in until it is healthy again or an operator retires it.
+    A device is counted once, however many components it has in flight, and stays in until each of them is out: healthy
+    again, or retired by an operator.
     """
 
     def __init__(self) -> None:
-        self._labels: dict[int, tuple[Group, ...]] = {}
+        self._held: dict[int, dict[str, frozenset[Group]]] = {}
         self._counts: Counter[Group] = Counter()
+        self._lanes: dict[str, set[str]] = {}
 
-    def enter(self, index: int, labels: Mapping[str, str]) -> None:
-        """Count a device in. A device that is in flight already is not counted twice."""
-        if index in self._labels:
-            return
-        groups = tuple(labels.items())
-        self._labels[index] = groups
-        self._counts.update(groups)
+    def enter(self, index: int, component: str, labels: Mapping[str, str]) -> None:
+        """Count a device in with a component. A newer lease for the same component takes the older one's place."""
+        before = self._groups(index)
+        self._held.setdefault(index, {})[component] = frozenset(labels.items()) | self._lane_of(labels)
+        self._counts.update(self._groups(index) - before)
+        self._counts.subtract(before - self._groups(index))
 
-    def leave(self, index: int) -> None:
-        """Count a device out: it has confirmed, or an operator has retired it."""
-        self._counts.subtract(self._labels.pop(index, ()))
+    def leave(self, index: int, component: str | None = None) -> None:
+        """Count a device out: it has confirmed this component, or (with none named) an operator has retired it."""
+        before, held = self._groups(index), self._held.pop(index, {})
+        if component is not None:
+            held.pop(component, None)
+            if held:
+                self._held[index] = held
+        self._counts.subtract(before - self._groups(index))
+
+    def _groups(self, index: int) -> frozenset[Group]:
+        return frozenset[Group]().union(*self._held.get(index, {}).values())
 
     def count(self, group: Group) -> int:
         """How many devices of a group are in flight."""
         return self._counts[group]
+
+    def other_lane(self, labels: Mapping[str, str]) -> str | None:
+        """Name a lane of the device's service, other than its own, that is in flight; None if the device may go.
+
+        Lanes are the redundant parts of one service (labels `service` and `lane`); two are never in flight together.
+        """
+        service, lane = labels.get(SERVICE), labels.get(LANE)
+        if service is None or lane is None:
+            return None
+        others = sorted(self._lanes.get(service, set()) - {lane})
+        return next((other for other in others if self._counts[_lane_group(service, other)] > 0), None)
+
+    def _lane_of(self, labels: Mapping[str, str]) -> frozenset[Group]:
+        service, lane = labels.get(SERVICE), labels.get(LANE)
+        if service is None or lane is None:
+            return frozenset()
+        self._lanes.setdefault(service, set()).add(lane)
+        return frozenset({_lane_group(service, lane)})
 
     def refuses(self, caps: Iterable[Cap], labels: Mapping[str, str]) -> Group | None:
         """Name the first group whose cap is used up, or None if the device may go."""
@@ -55,3 +84,8 @@ class InFlight:
             if value is not None and self._counts[(cap.label, value)] >= cap.at_most:
                 return (cap.label, value)
         return None
+
+
+def _lane_group(service: str, lane: str) -> Group:
+    """Name a lane of a service as a group of its own; no label can be called like that."""
+    return ("\0lane", f"{service}\0{lane}")

@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 
-from tidegate.core.admission import accepts, main_room
-from tidegate.core.bounds import halts, log_halting
-from tidegate.core.evidence import ArmCounts
+from tidegate.core.admission import accepts
+from tidegate.core.bounds import halts, log_count_channel, log_halting
+from tidegate.core.evidence import ArmCounts, LeaseState
+from tidegate.core.looks_budget import severity_window
 from tidegate.core.model import Arm, PlanState
 from tidegate.core.rollout import ENDED, ClosedRing, Rollout
-from tidegate.core.verdict import Figures, Verdict, advance, complete, halt, hold
+from tidegate.core.room import late_room, main_room
+from tidegate.core.shadow import measured
+from tidegate.core.verdict import Figures, Verdict, advance, complete, ease, halt, hold
 from tidegate.core.window import RingCounts, placebo_gate, statistical_window
 
 LOG_CEILING = 600.0
@@ -22,18 +25,20 @@ def next_due(rollout: Rollout, now_ms: int) -> ClosedRing | Verdict | None:
     """Give the one thing that is due first, or None. Call it again after folding what it gave, until it gives None."""
     if rollout.phase in ENDED:
         return None
-    evidence_of_harm = log_evidence_of_harm(rollout, now_ms)
-    if bool(halts(evidence_of_harm, rollout.spec.budget.false_halt)):
-        found = figures(rollout, now_ms, evidence_of_harm)
-        return halt(rollout.ring_open, math.exp(min(evidence_of_harm, LOG_CEILING)), found)
-    if rollout.covered == rollout.devices:
-        return complete(rollout.ring_open, figures(rollout, now_ms, evidence_of_harm))
     for ring in range(1, rollout.ring_open + 1):
         if ring not in rollout.closed and _closes(rollout, ring, now_ms):
             return _frozen(rollout, ring, now_ms)
+    evidence_of_harm = log_evidence_of_harm(rollout)
+    found = figures(rollout, now_ms, evidence_of_harm)
+    if bool(halts(evidence_of_harm, rollout.spec.budget.false_halt)):
+        return halt(rollout.ring_open, math.exp(min(evidence_of_harm, LOG_CEILING)), found)
+    if rollout.spec.shadow and rollout.closed:
+        return measured(rollout, found)
+    if rollout.covered == rollout.devices:
+        return complete(rollout.ring_open, found)
     if rollout.phase is PlanState.PAUSED:
         return None
-    return _opening(rollout, now_ms, evidence_of_harm) or _stuck(rollout, now_ms, evidence_of_harm)
+    return _opening(rollout, now_ms, found) or _flow(rollout, now_ms, found)
 
 
 def window(rollout: Rollout) -> int:
@@ -41,8 +46,12 @@ def window(rollout: Rollout) -> int:
 
     Pending treated leases count as failed and pending placebo leases as fine, so looking early is only too careful.
     """
-    looks = rollout.spec.looks
-    return 0 if looks is None else int(statistical_window(looks, _rings(rollout)))
+    failed, silent = rollout.spec.looks, rollout.spec.looks_silent
+    if failed is None:
+        return 0
+    if silent is None:
+        return int(statistical_window(failed, _rings(rollout)))
+    return int(severity_window((silent, failed), _rings(rollout, silent_only=True), _rings(rollout)))
 
 
 def figures(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Figures:
@@ -59,34 +68,32 @@ def figures(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Figures:
         max_harmed=rollout.spec.budget.max_harmed,
         devices=rollout.devices,
         log_evidence_of_harm=round(min(evidence_of_harm, LOG_CEILING), 6),
+        signalled=len(evidence.signalled),
     )
 
 
-def log_evidence_of_harm(rollout: Rollout, now_ms: int) -> float:
-    """Weigh the rings whose leases have all ended or run out of time, both arms at once; the reverted beside them."""
-    blocks: list[tuple[int, int, int, int]] = []
-    for ring in range(1, rollout.ring_open + 1):
-        frozen = rollout.closed.get(ring)
-        if frozen is not None:
-            blocks.append((frozen.treated, frozen.placebo, frozen.treated_failed, frozen.placebo_failed))
-            continue
-        treated = _counts(rollout, ring, Arm.TREATED, now_ms)
-        placebo = _counts(rollout, ring, Arm.PLACEBO, now_ms)
-        if _whole(rollout, ring, treated, placebo):
-            blocks.append(
-                (treated.leased, placebo.leased, treated.reverted + treated.silent, placebo.reverted + placebo.silent)
-            )
+def log_evidence_of_harm(rollout: Rollout) -> float:
+    """Weigh the three channels of harm: closed rings with both arms, self-reverted devices, and people's signals.
+
+    Only frozen rings are read, each once: a ring that is read while it may still change, or one arm before the other,
+    would make an outage look like harm. The mean of three e-processes is one.
+    """
+    evidence, budget = rollout.evidence, rollout.spec.budget
+    blocks = [
+        (ring.treated, ring.placebo, ring.treated_failed, ring.placebo_failed) for ring in rollout.closed.values()
+    ]
     table = np.array(blocks or [(0, 0, 0, 0)], dtype=np.float64)
-    value = log_halting(
+    two = log_halting(
         table[:, 0],
         table[:, 1],
         table[:, 2],
         table[:, 3],
-        exposed=rollout.evidence.exposed,
-        treated_reverted=rollout.evidence.reverted,
-        reverted_bound=rollout.spec.budget.reverted_bound,
+        exposed=evidence.exposed,
+        treated_reverted=evidence.reverted,
+        reverted_bound=budget.reverted_bound,
     )
-    return float(value)
+    signals = log_count_channel(evidence.exposed, len(evidence.signalled), budget.signalled_bound)
+    return float(np.logaddexp(math.log(2 / 3) + two, math.log(1 / 3) + signals))
 
 
 def _counts(rollout: Rollout, ring: int, arm: Arm, now_ms: int) -> ArmCounts:
@@ -113,6 +120,8 @@ def _closes(rollout: Rollout, ring: int, now_ms: int) -> bool:
         return False
     if not _whole(rollout, ring, treated, placebo) and accepts(rollout, ring, now_ms):
         return False
+    if rollout.spec.shadow:
+        return True  # it measures the background, so no background is too much
     return placebo.silent <= placebo_gate(rollout.spec.budget.q_gate, placebo.leased)
 
 
@@ -127,33 +136,40 @@ def _frozen(rollout: Rollout, ring: int, now_ms: int) -> ClosedRing:
         placebo=placebo.leased,
         placebo_failed=placebo.leased - placebo.confirmed,
         late=tuple(int(position) for position in np.flatnonzero(without_lease)),
+        treated_reverted=treated.reverted,
+        placebo_reverted=placebo.reverted,
     )
 
 
-def _rings(rollout: Rollout) -> list[RingCounts]:
+def _rings(rollout: Rollout, *, silent_only: bool = False) -> list[RingCounts]:
+    """Count the rings as the window wants them; with `silent_only` a reverted device counts as fine, in both arms."""
     found: list[RingCounts] = []
-    for ring in range(1, rollout.ring_open + 1):
+    for ring, drawn in enumerate(rollout.rings.drawn, start=1):
         frozen = rollout.closed.get(ring)
         if frozen is not None:
-            found.append(RingCounts(frozen.treated, frozen.placebo, frozen.treated_failed, frozen.placebo_failed))
-            continue
-        treated = rollout.evidence.arm(ring, Arm.TREATED, 0, rollout.observe_ms)
-        placebo = rollout.evidence.arm(ring, Arm.PLACEBO, 0, rollout.observe_ms)
-        size = rollout.rings.drawn[ring - 1].treated
-        # Devices that have not come yet count like pending treated leases: as failed.
-        found.append(RingCounts(size, placebo.leased, size - treated.confirmed, placebo.reverted))
+            m, c, y, x = frozen.treated, frozen.placebo, frozen.treated_failed, frozen.placebo_failed
+            back, back_placebo = frozen.treated_reverted, frozen.placebo_reverted
+        else:
+            treated = rollout.evidence.arm(ring, Arm.TREATED, 0, rollout.observe_ms)
+            placebo = rollout.evidence.arm(ring, Arm.PLACEBO, 0, rollout.observe_ms)
+            # Who has not come yet counts like a pending lease: as failed if treated, as fine if placebo.
+            m, c, y, x = drawn.treated, drawn.placebo, drawn.treated - treated.confirmed, placebo.reverted
+            back, back_placebo = treated.reverted, placebo.reverted
+        found.append(RingCounts(m, c, y - back, x - back_placebo) if silent_only else RingCounts(m, c, y, x))
     return found
 
 
-def _opening(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Verdict | None:
+def _opening(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
     """Open the next ring if either rule lets it begin; its size is fixed here, before anyone in it has answered."""
     current, left = rollout.ring_open, rollout.rings.left
-    if left == 0:
+    if left == 0 or (current == 0 and not _scouted(rollout, now_ms)):
         return None
     budget = rollout.spec.budget
     so_far = rollout.treated_through(current)
     allowed = min(window(rollout) - so_far, left)
-    if current == 0:
+    if rollout.spec.shadow:
+        size, by = left, "shadow: every lease is a placebo"
+    elif current == 0:
         size = min(allowed if rollout.statistical else budget.first_ring, left)
         by = f"at most {budget.first_ring:,} may be harmed before anyone has confirmed"
     elif allowed > 0:
@@ -163,8 +179,18 @@ def _opening(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Verdict 
         by = f"by the certain rule at most {budget.max_harmed:,} are exposed without a confirmation"
     else:
         return None
-    treated, placebo = rollout.rings.sizes(size)
-    return advance(current + 1, treated, placebo, by, figures(rollout, now_ms, evidence_of_harm))
+    looks = rollout.spec.looks
+    planned = looks.placebo[current] if looks is not None and current < looks.rings else None
+    treated, placebo = rollout.rings.sizes(size, planned)
+    return advance(current + 1, treated, placebo, by, found)
+
+
+def _scouted(rollout: Rollout, now_ms: int) -> bool:
+    """Say whether the scouts have gone ahead: each has answered, or one observation time has passed."""
+    evidence = rollout.evidence
+    if now_ms >= rollout.started_ms + (rollout.spec.spread_s + rollout.spec.observe_s) * 1000:
+        return True
+    return all(evidence.state[scout] > LeaseState.PENDING for scout in rollout.spec.scouts)
 
 
 def _begun(rollout: Rollout, ring: int, now_ms: int) -> bool:
@@ -173,12 +199,32 @@ def _begun(rollout: Rollout, ring: int, now_ms: int) -> bool:
     return ring in rollout.closed or leased == rollout.rings.drawn[ring - 1].treated
 
 
-def _stuck(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Verdict | None:
+def _flow(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
+    """Hold where nothing is under way and no lease can be granted; let a rollout on hold go on where one can be.
+
+    Devices announce while a plan is open alone: a hold while late devices have room would keep them out for ever.
+    """
+    if _leasable(rollout, now_ms):
+        return ease(rollout.ring_open, found) if rollout.phase is PlanState.HOLD else None
     if rollout.phase is not PlanState.OPEN or rollout.evidence.waiting(now_ms, rollout.observe_ms):
         return None
-    if any(ring not in rollout.closed and accepts(rollout, ring, now_ms) for ring in range(1, rollout.ring_open + 1)):
-        leasable = main_room(rollout) > 0 or window(rollout) >= rollout.treated_through(rollout.ring_open)
-        if leasable:
-            return None
-    late = sum(1 for position in rollout.overdue if not rollout.evidence.treated_lease[position])
-    return hold(rollout.ring_open, late, figures(rollout, now_ms, evidence_of_harm))
+    if rollout.ring_open == 0:
+        return None
+    return hold(rollout.ring_open, len(_absent(rollout)), late_room(rollout), found)
+
+
+def _leasable(rollout: Rollout, now_ms: int) -> bool:
+    """Say whether a device that asks now could be granted a lease: one of an open ring, or a late one."""
+    if late_room(rollout) > 0 and _absent(rollout):
+        return True
+    room = main_room(rollout)
+    return any(
+        room > 0 or window(rollout) >= rollout.treated_through(ring)
+        for ring in range(1, rollout.ring_open + 1)
+        if ring not in rollout.closed and accepts(rollout, ring, now_ms)
+    )
+
+
+def _absent(rollout: Rollout) -> list[int]:
+    """Give the positions of late devices that have not come yet."""
+    return [position for position in rollout.overdue if not rollout.evidence.treated_lease[position]]

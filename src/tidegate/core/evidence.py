@@ -61,7 +61,8 @@ class Evidence:
         self.late = np.zeros(devices, dtype=np.bool_)
         self._counts: list[npt.NDArray[np.int64]] = [np.zeros((2, 4), dtype=np.int64)]
         self.exposed = self.confirmed = self.reverted = 0
-        self.late_exposed = self.late_confirmed = 0
+        self.late_exposed = self.late_confirmed = self.late_reverted = 0
+        self.signalled: set[int] = set()
 
     def grant(self, position: int, ring: int, arm: Arm, at_ms: int, *, late: bool = False) -> None:
         """Fold one lease. A late treated lease counts in row 0, apart from every ring."""
@@ -95,6 +96,27 @@ class Evidence:
             self.confirmed += int(end is LeaseState.CONFIRMED)
             self.reverted += int(end is LeaseState.REVERTED)
             self.late_confirmed += int(late and end is LeaseState.CONFIRMED)
+            self.late_reverted += int(late and end is LeaseState.REVERTED)
+        return True
+
+    def signal(self, position: int) -> bool:
+        """Fold somebody's word that an exposed device is down; give whether it was news.
+
+        A device that had confirmed counts as reverted from now on: what a person sees outweighs a probe.
+        """
+        if not self.treated_lease[position] or position in self.signalled:
+            return False
+        self.signalled.add(position)
+        if self.state[position] == LeaseState.CONFIRMED:
+            late = bool(self.late[position])
+            row = self._counts[0 if late else int(self.ring_at_lease[position])]
+            row[0, LeaseState.CONFIRMED] -= 1
+            row[0, LeaseState.REVERTED] += 1
+            self.state[position] = LeaseState.REVERTED
+            self.confirmed -= 1
+            self.reverted += 1
+            self.late_confirmed -= int(late)
+            self.late_reverted += int(late)
         return True
 
     def _silent_mask(self, now_ms: int, observe_ms: int) -> npt.NDArray[np.bool_]:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from tidegate.core.looks_design import MARGIN, Evidence, steps
+from tidegate.core.looks_limits import certain_ring_count, certain_rings, check_terms, clean_reach, time_limit_rings
 from tidegate.core.looks_special import normal_quantile
+
+__all__ = [
+    "LookPlan",
+    "can_plan",
+    "certain_ring_count",
+    "certain_rings",
+    "clean_reach",
+    "min_max_harmed",
+    "plan_looks",
+    "time_limit_rings",
+]
 
 MOST_LOOKS = 40
 """More rings than this are no schedule: the planner calls the budget infeasible."""
@@ -15,7 +26,6 @@ SLACK = ((3.0, 0.6), (3.0, 0.8), (2.5, 0.8), (3.0, 0.9), (2.5, 0.9), (2.0, 0.9),
 """Bad luck (standard deviations) and attendance (share) that a plan may stand beyond the least, if it costs no ring."""
 PLACEBO_SHARES = (0.75, 0.5, 0.375, 0.25, 0.125)
 """Fewer placebo devices than asked for let a ring reach further into a roster that runs short of them."""
-MOST_RINGS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ def plan_looks(
 
     Source: "Planning the looks" and "Sharper, and simpler: no skipping" in the documentation of the promise.
     """
-    _check(devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary)
+    check_terms(devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary)
     if looks_per_size not in (1, 2):
         raise ValueError("looks_per_size must be 1 or 2")
     if not 0 < attendance <= 1:
@@ -227,107 +237,3 @@ def min_max_harmed(
         middle = (low + high) // 2
         low, high = (low, middle) if feasible(middle) else (middle, high)
     return high
-
-
-@lru_cache(maxsize=1024)
-def time_limit_rings(devices: int, max_harmed: int, confidence: float = 0.999, canary: int = 0) -> int:
-    """Count the rings that the exact rule needs with no background at all, the canary included: T* in units of D.
-
-    Args:
-        devices: size of the roster.
-        max_harmed: budget B, in devices.
-        confidence: 1 - alpha.
-        canary: first ring; 0 stands for `max_harmed`.
-
-    Returns:
-        Rings, at least 1.
-
-    Raises:
-        ValueError: naming what is out of range.
-    """
-    _check(devices, max_harmed, confidence, 0.0, 0.0, 0.0, canary)
-    exposed, rings = min(canary or max_harmed, max_harmed, devices), 1
-    while exposed < devices:
-        exposed, rings = clean_reach(exposed, devices, max_harmed, 1.0 - confidence), rings + 1
-        if rings > MOST_RINGS:
-            raise ValueError("the exact rule would need more than ten million rings")
-    return rings
-
-
-def clean_reach(exposed: int, devices: int, max_harmed: int, alpha: float) -> int:
-    """Say how far exposure may reach when none of the exposed failed: exact hypergeometric rule, at least n + B.
-
-    The place of the (B+1)-th harmed device is at most n' only if B harmed ones all missed the first n of n' - 1
-    places: C(n' - 1 - n, B) / C(n' - 1, B) <= alpha.
-    """
-
-    def passes(target: int) -> bool:
-        if target - 1 - exposed < max_harmed:
-            return True
-        log_missed = math.lgamma(target - exposed) - math.lgamma(target - exposed - max_harmed)
-        log_missed -= math.lgamma(target) - math.lgamma(target - max_harmed)
-        return log_missed <= math.log(alpha)
-
-    low, high = min(exposed + max_harmed, devices), devices
-    if passes(high):
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if passes(middle) else (low, middle)
-    return low
-
-
-def certain_rings(devices: int, max_harmed: int, canary: int) -> tuple[int, ...]:
-    """Give the rings of a good update under the certain rule alone, when each ring is confirmed before the next.
-
-    Args:
-        devices: size of the roster.
-        max_harmed: the budget B, in devices.
-        canary: the first ring, in devices.
-
-    Returns:
-        Cumulative numbers of exposed devices, strictly rising, the last one `devices`.
-
-    Raises:
-        ValueError: for a budget or canary below 1, or if there would be more than ten million rings.
-
-    Source: the certain rule, exposed - confirmed < min(B, canary + confirmed), section 3.1 of the design.
-    """
-    if certain_ring_count(devices, max_harmed, canary) > MOST_RINGS:
-        raise ValueError("the certain rule would need more than ten million rings: ask certain_ring_count instead")
-    sizes: list[int] = []
-    exposed = 0
-    while exposed < devices:
-        exposed = min(devices, exposed + min(max_harmed, canary + exposed))
-        sizes.append(exposed)
-    return tuple(sizes)
-
-
-def certain_ring_count(devices: int, max_harmed: int, canary: int) -> int:
-    """Count the rings of `certain_rings` without listing them: a ramp, then `max_harmed` devices a ring."""
-    if max_harmed < 1 or canary < 1:
-        raise ValueError("max_harmed and canary must be at least 1 device")
-    exposed, rings = 0, 0
-    while exposed < devices and canary + exposed < max_harmed:
-        exposed += min(devices - exposed, canary + exposed)
-        rings += 1
-    return rings - (exposed - devices) // max_harmed
-
-
-def _check(
-    devices: int, max_harmed: int, confidence: float, placebo_per_treated: float, q: float, q_gate: float, canary: int
-) -> None:
-    if devices < 1:
-        raise ValueError(f"devices must be at least 1, not {devices}")
-    if max_harmed < 1:
-        raise ValueError(f"max_harmed must be at least 1 device, not {max_harmed}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    if not 0 <= placebo_per_treated < math.inf:
-        raise ValueError(f"placebo_per_treated must be 0 or more, not {placebo_per_treated}")
-    if not 0 <= q < 1:
-        raise ValueError(f"q must lie in [0, 1), not {q}")
-    if not 0 <= q_gate < 1:
-        raise ValueError(f"q_gate must lie in [0, 1), not {q_gate}")
-    if canary < 0:
-        raise ValueError(f"canary must not be negative, not {canary}")

@@ -153,7 +153,7 @@ class Rolling:
         """End a rollout: give back what it did not use. Every exposed device that never confirmed stays charged."""
         kept = tuple(
             replace(r, at_s=now_s, max_harmed=min(r.max_harmed, unconfirmed), open=False)
-            if r.candidate == candidate
+            if r.candidate == candidate and r.open
             else r
             for r in self.reservations
         )

@@ -10,6 +10,8 @@ from tidegate.core.assign import SHARE_ONE
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+MOST_DEVICES = 10_000_000_000
+MOST_PLACEBO = 1000
 PLAN_LIFETIME_LIMIT_S = 1800
 """A plan that lives longer would make 'letting the plan expire' a slow stop; devices refuse it."""
 
@@ -215,24 +217,37 @@ class Budget:
     q_gate: float = 0.05
     reverted_bound: float = 1e-6
     late_budget_share: float = 0.2
+    max_silent: int = 0
+    """A smaller budget for devices that fall silent, which may need hands; 0 for none."""
+    signalled_bound: float = 1e-6
+    """Share of devices that people or systems call down for no fault of the candidate."""
 
     def __post_init__(self) -> None:
-        if self.max_harmed < 1:
-            raise ValueError("max_harmed must be at least 1")
+        if not 1 <= self.max_harmed <= MOST_DEVICES:
+            raise ValueError(f"max_harmed must be 1 to {MOST_DEVICES:,}")
         for name in ("confidence", "false_halt"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1")
         if not 0 <= self.canary <= self.max_harmed:
             raise ValueError("canary must be 1 to max_harmed (or 0 for max_harmed)")
-        if self.placebo_per_treated < 0 or not 0 <= self.q_gate < 1 or not 0 <= self.late_budget_share < 1:
-            raise ValueError("placebo_per_treated must not be negative; q_gate and late_budget_share lie in [0, 1)")
-        if not 0 < self.reverted_bound < 1:
-            raise ValueError("reverted_bound must lie between 0 and 1")
+        if not 0 <= self.placebo_per_treated <= MOST_PLACEBO:
+            raise ValueError(f"placebo_per_treated must be 0 to {MOST_PLACEBO}")
+        if not 0 <= self.q_gate < 1 or not 0 <= self.late_budget_share < 1:
+            raise ValueError("q_gate and late_budget_share lie in [0, 1)")
+        if not 0 < self.reverted_bound < 1 or not 0 < self.signalled_bound < 1:
+            raise ValueError("reverted_bound and signalled_bound must lie between 0 and 1")
+        if not 0 <= self.max_silent <= self.max_harmed:
+            raise ValueError("max_silent must be 1 to max_harmed (or 0 for none)")
 
     @property
     def first_ring(self) -> int:
         """Treated devices that may be exposed while nobody has confirmed."""
-        return self.canary or self.max_harmed
+        return min(self.canary or self.max_harmed, self.max_silent or self.max_harmed)
+
+    @property
+    def late_part(self) -> int:
+        """Devices of the budget that are kept for late devices and scouts, where the statistical rule runs."""
+        return int(self.max_harmed * self.late_budget_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +268,8 @@ class Plan:
     spread_s: int
     issued: int
     expires: int
+    scouts: tuple[str, ...] = ()
+    """Ranks of the devices that go first, wherever they stand in the order."""
     v: int = 1
 
     def __post_init__(self) -> None:
@@ -265,7 +282,7 @@ class Plan:
 
     def announces(self, device_rank: int) -> bool:
         """Say whether a device of this rank may announce. Past the last ring every rank lies in range."""
-        return device_rank <= int(self.announce_rank, 16)
+        return device_rank <= int(self.announce_rank, 16) or f"{device_rank:016x}" in self.scouts
 
 
 @dataclass(frozen=True, slots=True)

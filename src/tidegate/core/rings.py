@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ class Rings:
         arm_secret: bytes,
         rollout: str,
         placebo_per_treated: float,
+        left_out: Sequence[int] = (),
     ) -> None:
         """Lay out the order of a roster.
 
@@ -50,6 +52,7 @@ class Rings:
             arm_secret: what the arm salts are derived from; the plan carries their hashes only.
             rollout: the rollout's name, so that two rollouts of one release draw different arms.
             placebo_per_treated: placebo devices for each treated one, as far as unexposed devices are left.
+            left_out: roster positions that belong to no ring.
         """
         self.ranks = rank(order_salt, keys)
         self.enter = np.zeros(len(keys), dtype=np.int32)
@@ -59,7 +62,8 @@ class Rings:
         self._arm_secret = arm_secret
         self._rollout = rollout
         self._placebo_per_treated = placebo_per_treated
-        self._order = np.argsort(self.ranks, kind="stable")
+        order = np.argsort(self.ranks, kind="stable")
+        self._order = order[~np.isin(order, np.array(left_out, dtype=np.int64))] if left_out else order
         self._heads = np.empty(0, dtype=np.int64)
         self._taken = 0
 
@@ -71,24 +75,28 @@ class Rings:
     @property
     def left(self) -> int:
         """Devices that no ring has treated yet, in the order of the rings."""
-        return self.devices - sum(ring.treated for ring in self.drawn)
+        return len(self._order) - sum(ring.treated for ring in self.drawn)
 
-    def sizes(self, treated: int) -> tuple[int, int]:
-        """Give the exact (treated, placebo) numbers that a next ring for `treated` devices would have.
+    def sizes(self, treated: int, placebo: int | None = None) -> tuple[int, int]:
+        """Give the exact (treated, placebo) numbers that a next ring would have.
 
         All placebo devices of the ring before come along; none is added beyond the devices that stay unexposed.
+
+        Args:
+            treated: devices that it treats.
+            placebo: devices wanted beside them; None for `placebo_per_treated` of the treated.
 
         Raises:
             ValueError: for a ring without devices, or with more than are left.
         """
         if not 1 <= treated <= self.left:
             raise ValueError(f"a ring must treat 1 to {self.left} devices, not {treated}")
-        wanted = max(round(self._placebo_per_treated * treated), len(self._heads) - treated, 0)
-        return treated, min(wanted, self.left - treated)
+        wanted = round(self._placebo_per_treated * treated) if placebo is None else placebo
+        return treated, min(max(wanted, len(self._heads) - treated, 0), self.left - treated)
 
-    def draw(self, treated: int) -> Drawn:
-        """Draw the next ring for `treated` devices. Raises ValueError as `sizes` does."""
-        treated, placebo = self.sizes(treated)
+    def draw(self, treated: int, placebo: int | None = None) -> Drawn:
+        """Draw the next ring. Arguments and errors are those of `sizes`."""
+        treated, placebo = self.sizes(treated, placebo)
         number = len(self.drawn) + 1
         fresh = self._order[self._taken : self._taken + treated + placebo - len(self._heads)]
         self.enter[fresh] = number
@@ -98,7 +106,7 @@ class Rings:
         arms = np.argsort(arm_order(salt, self._keys[members]), kind="stable")
         self.treated[members[arms[:treated]]] = number
         self._heads = members[arms[treated:]]
-        everyone = self._taken == self.devices
+        everyone = self._taken == len(self._order)
         last = RANK_END - 1 if everyone else int(self.ranks[self._order[self._taken - 1]])
         ring = Drawn(treated, placebo, last)
         self.drawn.append(ring)

@@ -23,6 +23,8 @@ class Happening(str, Enum):
     """The evidence lets the next ring begin."""
     STUCK = "stuck"
     """Nothing is under way, and the evidence does not let the next ring begin."""
+    EASED = "eased"
+    """After a hold, leases can be granted again without a new ring."""
     HARM = "harm"
     """The evidence says that the candidate harms devices."""
     PAUSE = "pause"
@@ -59,6 +61,7 @@ STEPS: dict[tuple[PlanState, Happening], Step] = {
     (P.OPEN, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
     (P.OPEN, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
     (P.HOLD, H.OPENED): Step(P.OPEN, (F.PUBLISH,)),
+    (P.HOLD, H.EASED): Step(P.OPEN, (F.PUBLISH,)),
     (P.HOLD, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
     (P.HOLD, H.PAUSE): Step(P.PAUSED, (F.PUBLISH,)),
     (P.HOLD, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
@@ -71,6 +74,7 @@ STEPS: dict[tuple[PlanState, Happening], Step] = {
 """Halted and closed are final: the same candidate goes on only in a new rollout, with what is left of its budget."""
 
 ENDED = frozenset({P.HALTED, P.CLOSED})
+LONGEST_S = 90 * 86_400
 
 
 def step(phase: PlanState, happening: Happening) -> Step | None:
@@ -83,7 +87,9 @@ class RolloutSpec:
     """What is fixed when a rollout starts: the frozen roster, the order, the budget and the rings.
 
     `roster` holds device indices. `looks` are the planned looks of the statistical rule; without them the certain rule
-    carries the whole fleet. `planned_rings` is what a good update will take.
+    carries the whole fleet; `looks_silent` are those of the smaller budget for silent devices. `planned_rings` is what
+    a good update will take. `scouts` are roster positions that go first and are in no ring. In a `shadow` rollout every
+    lease is a placebo: it measures the background and changes nothing.
     """
 
     rollout: str
@@ -99,6 +105,9 @@ class RolloutSpec:
     soak_s: int
     lease_ttl_s: int
     looks: LookPlan | None = None
+    looks_silent: LookPlan | None = None
+    scouts: tuple[int, ...] = ()
+    shadow: bool = False
     spread_s: int = 0
     caps: tuple[Cap, ...] = ()
     scope: tuple[str, ...] = ()
@@ -108,6 +117,8 @@ class RolloutSpec:
             raise ValueError("a rollout needs at least one device")
         if self.observe_s < 1 or self.observe_s <= self.soak_s:
             raise ValueError(f"observe_s ({self.observe_s}) must be longer than the soak ({self.soak_s} s)")
+        if self.observe_s > LONGEST_S or not 0 <= self.spread_s <= LONGEST_S:
+            raise ValueError(f"observe_s and spread_s must lie within {LONGEST_S // 86_400} days")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,8 @@ class ClosedRing:
     placebo: int
     placebo_failed: int
     late: tuple[int, ...]
+    treated_reverted: int = 0
+    placebo_reverted: int = 0
 
 
 class Rollout:
@@ -134,6 +147,7 @@ class Rollout:
             bytes.fromhex(spec.arm_secret),
             spec.rollout,
             spec.budget.placebo_per_treated,
+            spec.scouts,
         )
         self.position = {index: row for row, index in enumerate(spec.roster)}
         self.evidence = Evidence(self.rings)
@@ -163,9 +177,9 @@ class Rollout:
         """The newest ring, 0 before the first."""
         return len(self.rings.drawn)
 
-    def open_ring(self, treated: int, at_ms: int) -> None:
-        """Fold the opening of the next ring, for `treated` devices."""
-        self.rings.draw(treated)
+    def open_ring(self, treated: int, placebo: int, at_ms: int) -> None:
+        """Fold the opening of the next ring, for `treated` devices and `placebo` beside them."""
+        self.rings.draw(treated, placebo)
         self.opened_ms[self.ring_open] = at_ms
 
     def close_ring(self, closed: ClosedRing) -> None:
@@ -190,11 +204,8 @@ class Rollout:
         return self.spec.looks is not None
 
     def treated_through(self, ring: int) -> int:
-        """Count the treated devices of rings 1 to `ring`: drawn ones of rings that are open, leased ones of closed."""
-        return sum(
-            self.closed[number].treated if number in self.closed else drawn.treated
-            for number, drawn in enumerate(self.rings.drawn[:ring], start=1)
-        )
+        """Count the treated devices of rings 1 to `ring`, present or not: the place in the order where they end."""
+        return sum(drawn.treated for drawn in self.rings.drawn[:ring])
 
     @property
     def covered(self) -> int:

@@ -29,6 +29,7 @@ class Figures:
     max_harmed: int
     devices: int
     log_evidence_of_harm: float
+    signalled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Verdict:
     sentence: str
     figures: Figures
     opens: int = 0
-    """Treated devices of the ring that this verdict opens."""
+    opens_placebo: int = 0
+    """Treated and placebo devices of the ring that this verdict opens."""
 
 
 def _devices(count: int) -> str:
@@ -53,7 +55,7 @@ def advance(ring: int, ring_size: int, placebo_size: int, by: str, figures: Figu
     proof = f"{figures.confirmed:,} of {figures.exposed:,} exposed have confirmed" if figures.exposed else "the canary"
     beside = f", {placebo_size:,} placebo beside" if placebo_size else ""
     sentence = f"ring {ring} opens for {_devices(ring_size)}{beside}: {proof}; {by}"
-    return Verdict(VerdictKind.ADVANCE, Happening.OPENED, ring, sentence, figures, opens=ring_size)
+    return Verdict(VerdictKind.ADVANCE, Happening.OPENED, ring, sentence, figures, ring_size, placebo_size)
 
 
 def complete(ring: int, figures: Figures) -> Verdict:
@@ -62,7 +64,13 @@ def complete(ring: int, figures: Figures) -> Verdict:
     return Verdict(VerdictKind.ADVANCE, Happening.COMPLETE, ring, sentence, figures)
 
 
-def hold(ring: int, late: int, figures: Figures) -> Verdict:
+def ease(ring: int, figures: Figures) -> Verdict:
+    """Leases can be granted again, with no new ring."""
+    sentence = f"goes on in ring {ring}: {figures.confirmed:,} of {figures.exposed:,} exposed have confirmed"
+    return Verdict(VerdictKind.ADVANCE, Happening.EASED, ring, sentence, figures)
+
+
+def hold(ring: int, late: int, late_room: int, figures: Figures) -> Verdict:
     """Nothing is under way and nothing may begin: it cannot be told whether going on is safe."""
     open_risk = figures.exposed - figures.confirmed
     sentence = (
@@ -72,6 +80,10 @@ def hold(ring: int, late: int, figures: Figures) -> Verdict:
     )
     if late:
         sentence += f"; {_devices(late)} did not come while their ring was open"
+    if open_risk >= figures.max_harmed:
+        sentence += "; nobody else is exposed until one of them confirms: find out why, then abort or wait"
+    elif late and late_room:
+        sentence += f", and may announce when they are back ({late_room:,} at a time)"
     return Verdict(VerdictKind.HOLD, Happening.STUCK, ring, sentence, figures)
 
 
@@ -83,9 +95,10 @@ def halt(ring: int, one_in: float, figures: Figures) -> Verdict:
         if figures.placebo
         else ", no placebo"
     )
+    called = f", {figures.signalled:,} called down by people" if figures.signalled else ""
     sentence = (
         f"{failed:,} of {_devices(figures.exposed)} exposed failed ({figures.reverted:,} reverted themselves,"
-        f" {figures.silent:,} fell silent){beside}: a harmless candidate would look like this"
+        f" {figures.silent:,} fell silent{called}){beside}: a harmless candidate would look like this"
         f" in fewer than 1 of {one_in:,.0f} rollouts"
     )
     return Verdict(VerdictKind.HALT, Happening.HARM, ring, sentence, figures)

@@ -7,6 +7,7 @@ serialisation library, and because what is signed must be read in one way on bot
 from __future__ import annotations
 
 import json
+import math
 import types
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -17,6 +18,8 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from tidegate.core.errors import BadInput
 
 T = TypeVar("T")
+MOST_INT = (1 << 63) - 1
+"""Whole numbers beyond this do not fit where they are stored; ranks are texts for that reason."""
 _TYPE_NAMES: dict[Any, str] = {int: "a whole number", str: "a text", bool: "true or false", float: "a number"}
 
 
@@ -91,9 +94,21 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             raise BadInput(f"{where} must be one of {allowed}") from None
     if kind is Any:
         return value
-    if type(value) is not kind:
-        raise BadInput(f"{where} must be {_TYPE_NAMES.get(kind, str(kind))}")
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) <= MOST_INT else math.inf  # people write 4 where they mean 4.0
+    if type(value) is not kind or not _can_be_written(value):
+        name = getattr(cast("object", kind), "__name__", "of another type")
+        raise BadInput(f"{where} must be {_TYPE_NAMES.get(kind, name)}")
     return value
+
+
+def _can_be_written(value: Any) -> bool:
+    """Say whether a value can be sent and stored everywhere: Python reads numbers and texts that nobody else can."""
+    if isinstance(value, int):
+        return abs(value) <= MOST_INT
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, str) or value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _read_union(kind: Any, value: Any, where: str) -> Any:

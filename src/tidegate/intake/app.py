@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -57,6 +58,9 @@ class IntakeApp:
             return await handler(self, scope, body)
         except TidegateError as error:
             return problem_of(error)
+        except Exception:  # a mistake of ours is no reason to leave a device without an answer that it can read
+            structlog.get_logger().exception("request failed", path=path)
+            return problem(500, "Error", "the server made a mistake, which is in its log; try again later")
 
 
 async def _guarded_files(files: StaticFiles, scope: Scope, receive: Receive, send_message: Send) -> None:

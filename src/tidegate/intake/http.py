@@ -96,7 +96,7 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Read a JSON body strictly. Raises BadInput naming the field."""
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the request cannot be read: {error}") from error
 
 

@@ -123,6 +123,7 @@ class Act(_Event, frozen=True, kw_only=True, tag="act"):
 
 Event = Enrolled | Labelled | Leased | Reported | RingClosed | VerdictTaken | PlanPublished | Act
 
+NEWEST = 1
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
@@ -136,6 +137,9 @@ def decode(data: bytes) -> Event:
     """Read an event.
 
     Raises:
-        msgspec.DecodeError: if it is none of the closed set.
+        msgspec.DecodeError: if it is none of the closed set, or of a later version than this Tidegate knows.
     """
-    return _decoder.decode(data)
+    event = _decoder.decode(data)
+    if event.v > NEWEST:
+        raise msgspec.ValidationError(f"its version is {event.v}, and {NEWEST} is the newest that is known here")
+    return event

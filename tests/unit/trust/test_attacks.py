@@ -7,24 +7,22 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Targets
 
 from tidegate.core.errors import Untrusted
-from tidegate.core.wire import encode, plain
+from tidegate.core.wire import encode
 from tidegate.trust.client import TrustClient
 from tidegate.trust.errors import Unreachable
-from tidegate.trust.keys import create_key, key_path, load_signer, load_signers
-from tidegate.trust.metadata import latest_bytes, latest_versions, moment, sign, target, versioned
+from tidegate.trust.keys import create_key, key_path, load_signer
+from tidegate.trust.metadata import latest_versions, sign, versioned
 from tidegate.trust.payload import verify_payload
-from tidegate.trust.release import accept_release
-from tidegate.trust.repository import add_component
 
 if TYPE_CHECKING:
     from .conftest import House
@@ -93,46 +91,9 @@ def device(rolling: House, mirror: Mirror) -> TrustClient:
     return TrustClient(rolling.directory / "device", rolling.root, mirror.fetch, lambda: rolling.now)
 
 
-class Thief:
-    """Whoever holds every online key: writes whatever editions it likes into the repository."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.signers = {role: load_signer(key_path(house.online, role)) for role in ("plans", "snapshot", "timestamp")}
-
-    def publish(self, plans: dict[str, bytes], roles: dict[str, int] | None = None, *, plans_by: str = "plans") -> None:
-        repo, now = self.house.repo, self.house.now
-        known = latest_versions(repo)
-        edition = known["plans"] + 1
-        described = {path: target(path, data) for path, data in plans.items()}
-        for path, data in plans.items():
-            directory, _, name = path.rpartition("/")
-            place = repo / "targets" / directory
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{described[path].hashes['sha256']}.{name}").write_bytes(data)
-        versions = (
-            {r: v for r, v in known.items() if r not in ("root", "snapshot")} | {"plans": edition} | (roles or {})
-        )
-        meta = {f"{role}.json": MetaFile(version) for role, version in versions.items()}
-        parts = {
-            "plans": Metadata(Targets(edition, None, moment(now, 3600), described)),
-            "snapshot": Metadata(Snapshot(edition, None, moment(now, 3600), meta)),
-            "timestamp": Metadata(Timestamp(edition, None, moment(now, 3600), MetaFile(edition))),
-        }
-        for role, metadata in parts.items():
-            signer = self.signers[plans_by if role == "plans" else role]
-            path = repo / "metadata" / "timestamp.json" if role == "timestamp" else versioned(repo, role, edition)
-            path.write_bytes(sign(metadata, [signer]))
-
-
-def believed(house: House, device: TrustClient) -> int:
-    plan, _ = device.plan(house.component)
-    return device.release(house.component, plan.candidate)[0].seq
-
-
 def test_an_honest_mirror_is_believed(rolling: House, device: TrustClient) -> None:
     device.refresh()
-    assert believed(rolling, device) == 1
+    assert rolling.believed(device) == 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +104,7 @@ def test_endless_data(rolling: House, mirror: Mirror, device: TrustClient, name:
     mirror.endless.add(name if number is None else f"metadata/{number}.{name}.json")
     with pytest.raises(Untrusted, match="endless data"):
         device.refresh()
-        believed(rolling, device)
+        rolling.believed(device)
 
 
 def test_endless_targets(rolling: House, mirror: Mirror, device: TrustClient) -> None:
@@ -180,7 +141,7 @@ def test_a_tampered_payload(rolling: House, mirror: Mirror, device: TrustClient,
 def test_indefinite_freeze(rolling: House, mirror: Mirror, device: TrustClient) -> None:
     """A mirror that goes on serving old files is only believed for as long as these were signed for."""
     device.refresh()
-    frozen, candidate = rolling.now, device_candidate(rolling)
+    frozen, candidate = rolling.now, rolling.planned()
     mirror.files["metadata/timestamp.json"] = (rolling.repo / "metadata/timestamp.json").read_bytes()
     rolling.now = frozen + 601
     rolling.publish(rolling.plan(candidate, ring=2))
@@ -192,12 +153,6 @@ def test_indefinite_freeze(rolling: House, mirror: Mirror, device: TrustClient) 
         device.refresh()
 
 
-def device_candidate(house: House):
-    probe, _ = house.device("probe")
-    probe.refresh()
-    return probe.plan(house.component)[0].candidate
-
-
 def test_rollback(rolling: House, mirror: Mirror, device: TrustClient) -> None:
     old = (rolling.repo / "metadata/timestamp.json").read_bytes()
     rolling.publish(rolling.plan(rolling.candidate(rolling.release(2))))
@@ -205,7 +160,7 @@ def test_rollback(rolling: House, mirror: Mirror, device: TrustClient) -> None:
     mirror.files["metadata/timestamp.json"] = old
     with pytest.raises(Untrusted, match="must be >="):
         device.refresh()
-    assert believed(rolling, device) == 2
+    assert rolling.believed(device) == 2
 
 
 def test_mix_and_match_of_snapshot_and_timestamp(rolling: House, mirror: Mirror, device: TrustClient) -> None:
@@ -238,162 +193,9 @@ def test_wrong_signatures(rolling: House, mirror: Mirror, device: TrustClient) -
 
 def test_a_server_that_only_fails(rolling: House, mirror: Mirror, device: TrustClient) -> None:
     device.refresh()
-    assert believed(rolling, device) == 1
+    assert rolling.believed(device) == 1
     mirror.server.shutdown()
     mirror.server.server_close()
     with pytest.raises(Unreachable):
         device.refresh()
-    assert believed(rolling, device) == 1
-
-
-# With every online key stolen -----------------------------------------------------------------------------------
-
-
-def _other_digest(house: House, thief: Thief) -> None:
-    """Names a manifest of its own under a release's path, and serves it."""
-    candidate = house.candidate(house.release(2))
-    evil = encode(house.manifest(2, "rule evil { condition: true }"))
-    fake = target(candidate.path, evil)
-    plan = house.plan(replace(candidate, sha256=fake.hashes["sha256"], length=len(evil)))
-    (house.repo / "targets/releases/edr-rules" / f"{fake.hashes['sha256']}.2.json").write_bytes(evil)
-    thief.publish({"plans/edr-rules.json": encode(plan)})
-
-
-def _own_target(house: House, thief: Thief) -> None:
-    """Signs the release itself, with the plans key."""
-    evil = encode(house.manifest(2, "rule evil { condition: true }"))
-    fake = target("releases/edr-rules/2.json", evil, plain(house.terms(2)))
-    plan = house.plan(
-        replace(device_candidate(house), path=fake.path, sha256=fake.hashes["sha256"], length=len(evil), seq=2)
-    )
-    thief.publish({"plans/edr-rules.json": encode(plan), fake.path: evil})
-
-
-def _path_of_another_role(house: House, thief: Thief) -> None:
-    """Names a target that the plans key may sign."""
-    evil = encode(house.manifest(2, "rule evil { condition: true }"))
-    fake = target("plans/evil.json", evil, plain(house.terms(2)))
-    plan = house.plan(
-        replace(device_candidate(house), path=fake.path, sha256=fake.hashes["sha256"], length=len(evil), seq=2)
-    )
-    thief.publish({"plans/edr-rules.json": encode(plan), fake.path: evil})
-
-
-def _other_seq(house: House, thief: Thief) -> None:
-    candidate = device_candidate(house)
-    thief.publish({"plans/edr-rules.json": encode(house.plan(replace(candidate, seq=2)))})
-
-
-def _other_length(house: House, thief: Thief) -> None:
-    candidate = device_candidate(house)
-    thief.publish({"plans/edr-rules.json": encode(house.plan(replace(candidate, length=candidate.length + 1)))})
-
-
-def _one_release_key(house: House, thief: Thief) -> None:
-    """Has stolen one release key besides: a list signed by it alone."""
-    manifest = house.manifest(2)
-    signed = house.sign(manifest, keys=1)
-    versioned(house.repo, house.role, 3).write_bytes(signed)
-    candidate = replace(device_candidate(house), path="releases/edr-rules/2.json", seq=2)
-    described = Metadata[Targets].from_bytes(signed).signed.targets[candidate.path]
-    (house.repo / "targets/releases/edr-rules" / f"{described.hashes['sha256']}.2.json").write_bytes(encode(manifest))
-    plan = house.plan(replace(candidate, sha256=described.hashes["sha256"], length=described.length))
-    thief.publish({"plans/edr-rules.json": encode(plan)}, {house.role: 3})
-
-
-def _own_targets(house: House, thief: Thief) -> None:
-    """Delegates the releases to a key of its own, in targets metadata that it signs itself."""
-    found = Metadata[Targets].from_bytes(latest_bytes(house.repo, "targets"))
-    assert found.signed.delegations and found.signed.delegations.roles
-    key = thief.signers["plans"].public_key
-    found.signed.delegations.roles[house.role].keyids = [key.keyid]
-    found.signed.version += 1
-    found.signatures.clear()
-    versioned(house.repo, "targets", found.signed.version).write_bytes(sign(found, [thief.signers["plans"]]))
-    thief.publish({"plans/edr-rules.json": encode(house.plan(device_candidate(house)))})
-
-
-def _no_plans_key(house: House, thief: Thief) -> None:
-    """Has snapshot and timestamp alone."""
-    plan = house.plan(device_candidate(house), ring=99)
-    thief.publish({"plans/edr-rules.json": encode(plan)}, plans_by="snapshot")
-
-
-def _component_of_another(house: House, thief: Thief) -> None:
-    """Gives a component the release of another one."""
-    add_component(house.repo, house.offline, "dns-filter", house.now)
-    candidate = device_candidate(house)
-    plan = replace(house.plan(candidate), component="dns-filter")
-    thief.publish({"plans/dns-filter.json": encode(plan)})
-
-
-ATTACKS: dict[Callable[[House, Thief], None], str] = {
-    _other_digest: "names another releases/edr-rules/2.json than the release keys signed",
-    _own_target: "which the release keys have not signed",
-    _path_of_another_role: "which is no release of its own",
-    _other_seq: "names releases/edr-rules/1.json, which is no release of its own",
-    _other_length: "names another releases/edr-rules/1.json than the release keys signed",
-    _one_release_key: "was signed by 1/2 keys",
-    _own_targets: "was signed by 0/2 keys",
-    _no_plans_key: "was signed by 0/1 keys",
-    _component_of_another: "names releases/edr-rules/1.json, which is no release of its own",
-}
-
-
-@pytest.mark.parametrize(("attack", "words"), ATTACKS.items(), ids=[attack.__name__.strip("_") for attack in ATTACKS])
-def test_all_online_keys_stolen(
-    rolling: House, device: TrustClient, attack: Callable[[House, Thief], None], words: str
-) -> None:
-    """Whatever the thief publishes, no manifest is given out but the one that two release keys signed."""
-    device.refresh()
-    assert believed(rolling, device) == 1
-    attack(rolling, Thief(rolling))
-    for client in (device, rolling.device("fresh")[0]):
-        with pytest.raises(Untrusted, match=words):
-            client.refresh()
-            for component in client.components():
-                client.release(component, client.plan(component)[0].candidate)
-
-
-def test_two_release_keys_are_enough_and_one_is_not_even_countersigned_by_itself(rolling: House) -> None:
-    manifest = rolling.manifest(2)
-    once = Metadata[Targets].from_bytes(rolling.sign(manifest, keys=1))
-    twice = sign(once, load_signers(rolling.offline, "release")[:1])
-    assert len(Metadata[Targets].from_bytes(twice).signatures) == 1
-
-
-def withdraw_first(house: House) -> bytes:
-    """Withdraw release 1 offline and publish that; gives the plan file that still named it."""
-    plan = encode(house.plan(device_candidate(house)))
-    manifest = house.manifest(2)
-    signed = house.sign(manifest, drop=["releases/edr-rules/1.json"])
-    accept_release(house.repo, house.component, signed, encode(manifest), house.now)
-    house.publisher.publish({house.component: plan}, house.now)
-    return plan
-
-
-@pytest.mark.parametrize("lost", [[], ["timestamp", "snapshot", "releases-edr-rules"]])
-def test_a_withdrawn_release_is_not_brought_back_by_online_keys(rolling: House, lost: list[str]) -> None:
-    """Also when a power cut has emptied all that the library remembers."""
-    plan = withdraw_first(rolling)
-    rolling.device()[0].refresh()
-    for role in lost:
-        (rolling.directory / "device" / "metadata" / f"{role}.json").write_bytes(b"")
-    Thief(rolling).publish({"plans/edr-rules.json": plan}, {rolling.role: 2})
-    with pytest.raises(Untrusted):
-        rolling.device()[0].refresh()
-
-
-def test_a_device_that_never_saw_the_withdrawal_can_be_shown_the_older_list_until_that_expires(rolling: House) -> None:
-    """A known limit, bounded by the list's expiry, by not_after and by the speed limit."""
-    plan = withdraw_first(rolling)
-    Thief(rolling).publish({"plans/edr-rules.json": plan}, {rolling.role: 2})
-    fresh, _ = rolling.device("fresh")
-    fresh.refresh()
-    assert believed(rolling, fresh) == 1
-    candidate = fresh.plan(rolling.component)[0].candidate
-    rolling.now += 31 * 86_400
-    Thief(rolling).publish({"plans/edr-rules.json": encode(rolling.plan(candidate))}, {rolling.role: 2})
-    fresh.refresh()
-    with pytest.raises(Untrusted, match="expired"):
-        believed(rolling, fresh)
+    assert rolling.believed(device) == 1

@@ -161,6 +161,15 @@ def test_a_reader_in_the_middle_of_an_older_edition_finishes_and_then_it_is_clea
     assert fresh.plan(rolling.component)[0].ring == 99
 
 
+def test_a_plan_that_stays_the_same_is_never_cleaned_away(rolling: House) -> None:
+    for i in range(1, 10):
+        rolling.publisher.refresh(rolling.now + i * 2000)
+    rolling.now += 9 * 2000
+    rolling.publisher.refresh(rolling.now)
+    assert len(list((rolling.repo / "metadata").glob("*.plans.json"))) == KEEP_EDITIONS
+    assert len(list((rolling.repo / "targets" / "plans").iterdir())) == 1
+
+
 def test_keys_that_the_repository_does_not_name_are_refused(house: House, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(house.online, other)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256, sha512
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,17 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Targets
 
-from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
-from tidegate.core.wire import encode
-from tidegate.trust import layout
+from tidegate.core.errors import BadInput, Refused, TidegateError, Untrusted
+from tidegate.core.wire import encode, plain
 from tidegate.trust.keys import create_key, load_signers
-from tidegate.trust.metadata import current_root, latest_bytes, latest_versions, moment, root_by_digest, root_digest
+from tidegate.trust.metadata import (
+    latest_bytes,
+    latest_versions,
+    moment,
+    target,
+)
 from tidegate.trust.metadata import sign as sign_metadata
 from tidegate.trust.release import accept_release, countersign, sign_release
-from tidegate.trust.repository import accept_targets, add_component, init_repository, sign_component
 
 if TYPE_CHECKING:
     from .conftest import House
@@ -28,47 +32,6 @@ if TYPE_CHECKING:
 
 def files(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
-
-
-def test_the_offline_keys_are_offline(house: House) -> None:
-    assert {p.name for p in house.online.iterdir()} == {"plans.pem", "snapshot.pem", "timestamp.pem"}
-    numbered = {f"{group}-{i}.pem" for group in ("root", "targets", "release") for i in (1, 2, 3)}
-    assert {p.name for p in house.offline.iterdir()} == {*numbered, "promotions.pem"}
-    private = [p.read_bytes() for place in (house.online, house.offline) for p in place.iterdir()]
-    assert not any(b"PRIVATE" in data or data in private for data in files(house.repo).values())
-
-
-def test_the_root_says_what_the_design_says(house: House) -> None:
-    root = Metadata.from_bytes(house.root).signed
-    assert {name: (role.threshold, len(role.keyids)) for name, role in root.roles.items()} == {
-        "root": (2, 3), "targets": (2, 3), "snapshot": (1, 1), "timestamp": (1, 1),
-    }  # fmt: skip
-    targets = Metadata[Targets].from_bytes(latest_bytes(house.repo, "targets")).signed
-    assert targets.targets == {} and targets.delegations and targets.delegations.roles
-    assert {
-        name: (role.threshold, role.terminating, role.paths) for name, role in targets.delegations.roles.items()
-    } == {
-        "emergency": (3, True, ["emergency/*/*"]),
-        "releases-edr-rules": (2, True, ["releases/edr-rules/*"]),
-        "promotions": (1, True, ["promotions/*"]),
-        "plans": (1, True, ["plans/*"]),
-    }
-    assert root_by_digest(house.repo, root_digest(house.root)) == house.root == current_root(house.repo)
-    with pytest.raises(NotFound, match="another server"):
-        root_by_digest(house.repo, "0" * 64)
-
-
-def test_nothing_is_initialised_twice_or_badly(house: House, tmp_path: Path) -> None:
-    before = files(tmp_path)
-    with pytest.raises(Refused, match="begin with empty directories"):
-        init_repository(tmp_path / "new", house.offline, tmp_path / "new-online", ["a"], house.now)
-    with pytest.raises(Refused, match="begin with empty directories"):
-        init_repository(house.repo, tmp_path / "x", tmp_path / "y", ["a"], house.now)
-    with pytest.raises(BadInput, match="component must be"):
-        init_repository(tmp_path / "r", tmp_path / "x", tmp_path / "y", ["../a"], house.now)
-    with pytest.raises(BadInput, match="3 of 2 keys"):
-        init_repository(tmp_path / "r", tmp_path / "x", tmp_path / "y", ["a"], house.now, release_keys=(3, 2))
-    assert files(tmp_path) == before
 
 
 def test_a_release_is_accepted_stored_and_accepted_again(house: House) -> None:
@@ -184,6 +147,40 @@ def test_a_manifest_that_is_not_the_signed_one_changes_nothing(house: House, cha
     assert files(house.repo) == before
 
 
+def test_a_number_between_two_releases_cannot_be_filled_in(house: House) -> None:
+    house.release(5)
+    manifest = house.manifest(3)
+    found = Metadata[Targets].from_bytes(latest_bytes(house.repo, house.role))
+    found.signed.targets[OLD.replace("1", "3")] = target(OLD.replace("1", "3"), encode(manifest), plain(house.terms(3)))
+    found.signed.version += 1
+    found.signatures.clear()
+    signed = sign_metadata(found, load_signers(house.offline, "release"))
+    with pytest.raises(Untrusted, match="seq 3 is not higher than 5"):
+        accept_release(house.repo, house.component, signed, encode(manifest), house.now)
+
+
+@pytest.mark.parametrize(("canonical", "words"), [(False, "canonical form"), (True, "SHA-256 alone")])
+def test_even_release_keys_cannot_sign_a_loose_manifest(house: House, canonical: bool, words: str) -> None:
+    data = encode(house.manifest(2)) + (b"" if canonical else b"\n")
+    extra = {"sha512": sha512(data).hexdigest()} if canonical else {}
+
+    def edit(found: Targets) -> None:
+        found.targets[NEW].hashes = {"sha256": sha256(data).hexdigest(), **extra}
+        found.targets[NEW].length = len(data)
+
+    signed = _signed_by(house, load_signers(house.offline, "release"), edit)
+    with pytest.raises(BadInput, match=words):
+        accept_release(house.repo, house.component, signed, data, house.now)
+
+
+def test_a_release_of_one_component_is_no_release_of_another(house: House) -> None:
+    manifest = house.manifest(1)
+    signed = house.sign(manifest)
+    with pytest.raises(BadInput, match="is of component dns-filter, not edr-rules"):
+        other = encode(replace(manifest, component="dns-filter"))
+        accept_release(house.repo, house.component, signed, other, house.now)
+
+
 def test_an_older_list_cannot_come_back(house: House) -> None:
     manifest = house.manifest(1)
     first = house.sign(manifest)
@@ -209,40 +206,7 @@ def test_a_crash_between_the_two_writes_is_finished_by_the_next_try(house: House
 
     with pytest.raises(OSError, match="power cut"):
         accept_release(house.repo, house.component, signed, encode(manifest), house.now, write=power_cut)
+    assert len(list((house.repo / "targets" / "releases" / "edr-rules").iterdir())) == 1
     assert latest_versions(house.repo)[house.role] == 1
     accept_release(house.repo, house.component, signed, encode(manifest), house.now)
     assert latest_versions(house.repo)[house.role] == 2
-
-
-def test_a_component_is_added_offline_and_used(rolling: House) -> None:
-    device, _ = rolling.device()
-    device.refresh()
-    add_component(rolling.repo, rolling.offline, "dns-filter", rolling.now)
-    plan, _ = device.plan(rolling.component)
-    rolling.publisher.publish({rolling.component: encode(plan), "dns-filter": b"{}"}, rolling.now)
-    assert device.refresh()
-    assert device.components() == ("dns-filter", "edr-rules")
-    with pytest.raises(Refused, match="exists already"):
-        add_component(rolling.repo, rolling.offline, "dns-filter", rolling.now)
-
-
-def test_new_targets_are_taken_only_whole(house: House) -> None:
-    standing = latest_bytes(house.repo, "targets")
-    target_signers, release_signers = load_signers(house.offline, "targets"), load_signers(house.offline, "release")
-    targets, first = sign_component(standing, "agent", 2, target_signers[:2], release_signers[:2], house.now)
-    weak, _ = sign_component(standing, "agent", 2, target_signers[:1], release_signers, house.now)
-    _, weak_first = sign_component(standing, "agent", 2, target_signers, release_signers[:1], house.now)
-    role = layout.release_role("agent")
-    before = files(house.repo)
-    attempts = [(weak, {role: first}), (targets, {role: weak_first}), (targets, {})]
-    for data, firsts in attempts:
-        with pytest.raises(Untrusted):
-            accept_targets(house.repo, data, firsts, house.now)
-    with pytest.raises(Untrusted, match="has expired"):
-        accept_targets(house.repo, targets, {role: first}, house.now + 200 * 86_400)
-    assert files(house.repo) == before
-    for _ in range(2):
-        accept_targets(house.repo, targets, {role: first}, house.now)
-    assert latest_versions(house.repo)["targets"] == 2
-    with pytest.raises(NotFound, match="no role releases-absent"):
-        accept_release(house.repo, "absent", first, b"{}", house.now)

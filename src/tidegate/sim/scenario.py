@@ -1,0 +1,320 @@
+"""A scenario: the fleet, the defect, the faults and the rollout that a simulation plays, read from TOML and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate.core.errors import BadInput, NotFound
+
+PACKAGED = Path(__file__).with_name("scenarios")
+MOST_DEVICES = 1_000_000_000
+MOST_SECONDS = 1e12
+POLICIES = (
+    "tidegate",
+    "certain",
+    "naive",
+    "instant",
+    "hawkbit",
+    "aws-iot",
+    "flightctl",
+    "phased",
+    "lvfs",
+    "nebraska",
+    "argo",
+    "kayenta",
+    "teleport",
+    "flag-ramp",
+)
+FAULTS = ("telemetry_outage", "partition", "site_down", "clock_skew", "byzantine")
+LIES = ("healthy", "sick", "announce")
+ALWAYS = ("byzantine", "clock_skew")
+"""Faults that last from the start to the end unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number may be; `open_low` and `open_high` leave the end itself out."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Say whether a finite number lies within."""
+        if not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"above {self.low:g}" if self.open_low else f"{self.low:g} or more"
+        low = f"above {self.low:g}" if self.open_low else f"{self.low:g}"
+        return f"{low} to {'below ' if self.open_high else ''}{self.high:,.10g}"
+
+
+SHARE, BELOW_ONE = Range(0, 1), Range(0, 1, open_high=True)
+INSIDE_ONE = Range(0, 1, open_low=True, open_high=True)
+SECONDS, SOME_SECONDS = Range(0), Range(0, open_low=True)
+COUNT = Range(1)
+
+
+def _key(default: Any, allowed: Range | tuple[str, ...]) -> Any:
+    return field(default=default, metadata={"allowed": allowed})
+
+
+def _required(allowed: Range) -> Any:
+    return field(metadata={"allowed": allowed, "required": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """`[fleet]`: how many devices the roster has."""
+
+    devices: int = _required(Range(1, MOST_DEVICES))
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """`[background]`: what befalls a device in one observation window for its own reasons, in either arm."""
+
+    silent_rate: float = _key(1e-4, BELOW_ONE)
+    reverted_rate: float = _key(0.0, BELOW_ONE)
+
+    @property
+    def rate(self) -> float:
+        """Failures of both kinds."""
+        return self.silent_rate + self.reverted_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """`[defect]`: the share of the fleet that the candidate harms, how it shows, and how long after the apply.
+
+    Harm that shows later than `observe_s` comes after the confirmation: the device confirms, and is harmed all the
+    same.
+    """
+
+    harm_rate: float = _key(1.0, SHARE)
+    outcome: str = _key("silent", ("silent", "reverted"))
+    delay_s: float = _key(0.0, SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`[[fault]]`: one thing that goes wrong in the world, from `start_s` after the rollout's start.
+
+    `offset_s` belongs to clock_skew, `lie` to byzantine. These two last from start to end unless told otherwise.
+    """
+
+    kind: str = _key("telemetry_outage", FAULTS)
+    start_s: float = _key(600.0, SECONDS)
+    duration_s: float = _key(900.0, SECONDS)
+    share: float = _key(1.0, SHARE)
+    offset_s: float = _key(0.0, Range(-MOST_SECONDS, MOST_SECONDS))
+    lie: str = _key("healthy", LIES)
+
+    @property
+    def end_s(self) -> float:
+        """When it is over."""
+        return self.start_s + self.duration_s
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """`[late]`: devices, drawn at random, that are away when their turn comes and are back `return_s` after the start.
+
+    `harm_rate` is the share of them that the candidate harms beyond those of `[defect]`.
+    """
+
+    share: float = _key(0.2, BELOW_ONE)
+    return_s: float = _key(14_400.0, SECONDS)
+    harm_rate: float = _key(0.0, SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCap:
+    """`[[cap]]`: the fleet falls at random into groups of this size, with at most so many of each in flight."""
+
+    group_devices: int = _key(200, COUNT)
+    at_most: int = _key(10, COUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTerms:
+    """`[rollout]`: the policy, the budget and the times."""
+
+    max_harmed: int = _required(COUNT)
+    policy: str = _key("tidegate", POLICIES)
+    confidence: float = _key(0.999, INSIDE_ONE)
+    false_halt: float = _key(0.001, INSIDE_ONE)
+    observe_s: float = _key(600.0, SOME_SECONDS)
+    poll_s: float = _key(0.0, SECONDS)
+    placebo_per_treated: float = _key(4.0, SECONDS)
+    canary: int = _key(0, COUNT)
+    late_budget_share: float = _key(0.2, BELOW_ONE)
+    q_gate: float = _key(0.05, BELOW_ONE)
+    reverted_bound: float = _key(1e-6, INSIDE_ONE)
+    rollout_deadline_s: float = _key(86_400.0, SOME_SECONDS)
+
+    @property
+    def alpha(self) -> float:
+        """1 - confidence."""
+        return 1.0 - self.confidence
+
+    @property
+    def round_s(self) -> float:
+        """From the opening of a ring to its last confirmation: the devices' poll and the observation time."""
+        return self.poll_s + self.observe_s
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A whole scenario. `name` is for titles: the file's stem."""
+
+    fleet: Fleet
+    rollout: RolloutTerms
+    background: Background = field(default_factory=Background)
+    defect: Defect = field(default_factory=Defect)
+    late: Late | None = None
+    faults: tuple[Fault, ...] = ()
+    caps: tuple[GroupCap, ...] = ()
+    seed: int = _key(1, Range(0))
+    replicates: int = _key(200, COUNT)
+    name: str = "scenario"
+
+    @property
+    def good(self) -> bool:
+        """Whether the candidate harms nobody."""
+        return self.defect.harm_rate == 0 and (self.late is None or self.late.share * self.late.harm_rate == 0)
+
+    @property
+    def has_late(self) -> bool:
+        """Whether devices may miss their ring: by `[late]`, or because they cannot reach the server for a while."""
+        away = any(fault.kind == "partition" and fault.share > 0 for fault in self.faults)
+        return away or (self.late is not None and self.late.share > 0)
+
+    @property
+    def budgets(self) -> tuple[int, int]:
+        """`max_harmed` split into (main, late); late is 0 where nobody is late, or the budget is a single device."""
+        budget, share = self.rollout.max_harmed, self.rollout.late_budget_share
+        if not self.has_late or share == 0 or budget == 1:
+            return budget, 0
+        late = min(max(1, round(budget * share)), budget - 1)
+        return budget - late, late
+
+    @property
+    def first_ring(self) -> int:
+        """Devices that may be exposed while nobody has confirmed, within the main budget."""
+        return min(self.rollout.canary or self.rollout.max_harmed, self.budgets[0])
+
+
+_TABLES = {"fleet": Fleet, "background": Background, "defect": Defect, "late": Late, "rollout": RolloutTerms}
+_LISTS = {"fault": Fault, "cap": GroupCap}
+_TOP = {"seed": int, "replicates": int}
+
+
+def find_scenario(name_or_path: str | Path) -> Path:
+    """Find a scenario file: a path, or the name of a packaged one.
+
+    Raises:
+        NotFound: naming the packaged scenarios.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    packaged = PACKAGED / f"{name_or_path}.toml"
+    if packaged.parent == PACKAGED and packaged.is_file():
+        return packaged
+    known = ", ".join(sorted(one.stem for one in PACKAGED.glob("*.toml")))
+    raise NotFound(f"no scenario file {str(path)!r}; give a path" + (f", or one of {known}" if known else ""))
+
+
+def read_scenario(name_or_path: str | Path) -> Scenario:
+    """Read and check a scenario. Raises BadInput with one line that names the key."""
+    path = find_scenario(name_or_path)
+    try:
+        return parse_scenario(path.read_text(encoding="utf-8"), path.stem)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def parse_scenario(text: str, name: str = "scenario") -> Scenario:
+    """Read a scenario from TOML text. Raises BadInput with one line that names the key."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{name} is no TOML: {' '.join(str(error).split())}") from error
+    return scenario_of(found, name)
+
+
+def scenario_of(found: dict[str, Any], name: str = "scenario") -> Scenario:
+    """Check a scenario given as tables. Raises BadInput with one line that names the key."""
+    allowed = {one.name: one for one in dataclasses.fields(Scenario) if one.name in _TOP}
+    values: dict[str, Any] = {"name": name}
+    for key in found:
+        if key not in _TABLES and key not in _LISTS and key not in _TOP:
+            raise BadInput(f"{key}: unknown key; known are {', '.join((*_TOP, *_TABLES, *_LISTS))}")
+    for key, one in allowed.items():
+        if key in found:
+            values[key] = _value(key, found[key], one)
+    for key, kind in _TABLES.items():
+        if key in found or key in ("fleet", "rollout"):
+            values[key] = _table(key, found.get(key, {}), kind)
+    for key, kind in _LISTS.items():
+        values[f"{key}s"] = tuple(
+            _table(f"{key}[{place}]", entry, kind) for place, entry in enumerate(_entries(key, found.get(key, [])))
+        )
+    return _consistent(Scenario(**values))
+
+
+def _entries(key: str, entries: Any) -> list[Any]:
+    if not isinstance(entries, list):
+        raise BadInput(f"{key}: must be a list of tables; write [[{key}]]")
+    return entries
+
+
+def _table(where: str, found: Any, kind: Any) -> Any:
+    if not isinstance(found, dict):
+        raise BadInput(f"{where}: must be a table")
+    known = {one.name: one for one in dataclasses.fields(kind)}
+    for key in found:
+        if key not in known:
+            raise BadInput(f"{where}.{key}: unknown key; known are {', '.join(known)}")
+    for key, one in known.items():
+        if one.metadata.get("required") and key not in found:
+            raise BadInput(f"{where}.{key}: is missing and has no default")
+    values = {key: _value(f"{where}.{key}", value, known[key]) for key, value in found.items()}
+    if kind is Fault and values.get("kind") in ALWAYS:
+        values = {"start_s": 0.0, "duration_s": MOST_SECONDS, **values}
+    return kind(**values)
+
+
+
+def _value(where: str, value: Any, one: dataclasses.Field[Any]) -> Any:
+    allowed = one.metadata["allowed"]
+    if isinstance(allowed, tuple):
+        if not isinstance(value, str) or value not in allowed:
+            raise BadInput(f"{where}: must be one of {', '.join(allowed)}, not {value!r}")
+        return value
+    whole = one.type == "int"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise BadInput(f"{where}: must be a {'whole number' if whole else 'number'}, not {value!r}")
+    if not allowed.holds(value):
+        raise BadInput(f"{where}: must be {allowed}, not {value!r}")
+    return value if whole else float(value)
+
+
+def _consistent(scenario: Scenario) -> Scenario:
+    terms = scenario.rollout
+    if terms.canary > terms.max_harmed:
+        raise BadInput(f"rollout.canary: must be at most max_harmed ({terms.max_harmed}), not {terms.canary}")
+    if scenario.background.rate >= 1:
+        raise BadInput("background.reverted_rate: with silent_rate it must stay below 1")
+    return scenario
