@@ -102,6 +102,7 @@ PLAN: dict[str, Any] = {
     "candidate": {"path": "releases/edr-rules/2.json", "sha256": "3c" * 32, "length": 437, "seq": 2},
     "replaces": ["any", "absent"],
     "announce_rank": "68e971a2fa92537b",
+    "scouts": ["f000000000000001"],
     "late_open": False,
     "arm_commit": "f2" * 32,
     "observe_s": 10,
@@ -139,6 +140,7 @@ WRONG_PLANS: list[tuple[str, dict[str, Any]]] = [
     ("an unknown state", {"state": "ajar"}),
     ("a whole number as a float", {"observe_s": 10.0}),
     ("a truth value as a number", {"ring": True}),
+    ("a number that does not fit", {"observe_s": 1 << 63}),
     ("a digest that is none", {"candidate": {**PLAN["candidate"], "sha256": "3c"}}),
 ]
 LIMIT = {
@@ -163,6 +165,7 @@ RINGS: dict[str, Any] = {
 SIZES = [[3, 3], [3, 3], [6, 0]]
 FILES = {"LICENSE": "ours\n", "rules/a.yar": "rule a { condition: false }\n", "rules/run.sh": "#!/bin/sh\n"}
 NAMES_REFUSED = ["../a", "/a", "a//b", "a/./b", "a\\b", "con", "nul.txt", "a.", "a ", "a:b", "a\u0001", "x" * 256]
+NAMES_REFUSED_TOGETHER = [["a", "A"], ["a", "a/b"], ["\u00e9", "e\u0301"]]
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -198,7 +201,13 @@ def documents() -> dict[str, dict[str, Any]]:
             "about": "A plan that holds, ranks that it lets announce, and changes that make it be refused whole.",
             "plan": PLAN,
             "text": by_the_book_text(PLAN).decode(),
-            "announces": {"0" * 16: True, "68e971a2fa92537b": True, "68e971a2fa92537c": False, "f" * 16: False},
+            "announces": {
+                "0" * 16: True,
+                "68e971a2fa92537b": True,
+                "68e971a2fa92537c": False,
+                "f000000000000001": True,
+                "f" * 16: False,
+            },
             "refused": [{"why": why, "change": change} for why, change in WRONG_PLANS],
         },
         "speed.json": {
@@ -222,7 +231,7 @@ def documents() -> dict[str, dict[str, Any]]:
                 "unpacked": sum(len(text.encode()) for text in FILES.values()),
             },
             "names_refused": NAMES_REFUSED,
-            "names_refused_together": [["a", "A"], ["a", "a/b"], ["\u00e9", "e\u0301"]],
+            "names_refused_together": NAMES_REFUSED_TOGETHER,
         },
         "token.json": {
             "about": "An enrolment token, tg1.<SHA-256 of the root file>.<id>.<secret>, and what the log keeps of it.",

@@ -23,6 +23,10 @@ from tidegate.core.device import State
 
 from .agent_server import COMPONENT, World
 
+HEALTHY = ("test", "-e", "{current}/rules")
+CALM = ("test", "!", "-e", "{current}/poison")
+"""Probes: every good release has rules, and none has poison."""
+
 
 @contextmanager
 def quick_directory() -> Iterator[Path]:
@@ -83,6 +87,14 @@ class Device:
         for _ in range(count):
             self.agent.turn()
             self.clock.sleep(max(0.0, self.agent.next_due_s() - self.clock.boot_s()))
+
+    def install(self, seq: int = 1) -> str:
+        """Bring a good release to the device, to its end; give its digest."""
+        candidate = self.world.release(seq, {"rules": f"good {seq}"}, probes=(HEALTHY, CALM))
+        self.world.publish(candidate)
+        self.run(lambda: f"r{seq}" in self.confirmed(), begin=not self.agent.machines)
+        assert self.installed() == self.good() == candidate.sha256
+        return candidate.sha256
 
     @property
     def machine(self) -> Machine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -94,6 +93,8 @@ def test_a_real_agent_updates_and_ends_when_told(world: World, home: Path, start
     until(lambda: world.kinds() == [("r1:1:0", "confirmed")], agent.said())
     until(lambda: status(home)["state"] == "IDLE" and "up to date" in status(home)["sentence"], "no status")
     assert status(home)["installed"] == status(home)["good"] == candidate.sha256
+    resident = [line for line in Path(f"/proc/{agent.process.pid}/status").read_text().splitlines() if "VmRSS" in line]
+    assert int(resident[0].split()[1]) < 80_000, "kB; twice what was measured"
     second = start()
     assert second.process.wait(10) == 1 and "already runs" in second.said()
     code, took_s = agent.end(signal.SIGTERM)
@@ -104,11 +105,11 @@ def test_a_real_agent_updates_and_ends_when_told(world: World, home: Path, start
     assert all(json.loads(line)["event"] for line in agent.said().splitlines())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_ended_in_its_soak_it_goes_on_later(
     world: World, home: Path, start: Callable[..., Process], number: int
 ) -> None:
-    world.publish(world.release(1, {"rules": "good"}, soak_s=2))
+    world.publish(world.release(1, {"rules": "good"}, soak_s=1))
     agent = start()
     until(lambda: status(home)["state"] == "PROBING", agent.said())
     code, took_s = agent.end(number)
@@ -135,22 +136,12 @@ def test_stop_component_runs_its_deactivation(world: World, home: Path, start: C
     assert code == 0 and '"stopped"' in agent.said()
 
 
-@pytest.mark.parametrize("broken", ["identity.json", "agent.json"])
+@pytest.mark.parametrize("broken", ["identity.json", "root.json", "agent.json"])
 def test_a_home_that_is_not_whole_is_said_in_one_line(home: Path, start: Callable[..., Process], broken: str) -> None:
     (home / broken).write_text("{")
     agent = start()
     assert agent.process.wait(10) in (1, 2)
     assert agent.said().count("\n") == 1 and "Traceback" not in agent.said()
-
-
-def test_a_damaged_root_of_trust_is_said_and_nothing_is_believed(
-    world: World, home: Path, start: Callable[..., Process]
-) -> None:
-    world.publish(world.release(1, {"rules": "good"}, soak_s=1))
-    (home / "root.json").write_text("{")
-    agent = start()
-    until(lambda: "root" in status(home)["sentence"], "not said")
-    assert agent.process.poll() is None and world.announced == []
 
 
 def test_no_home_at_all(place: Path) -> None:
@@ -159,16 +150,3 @@ def test_no_home_at_all(place: Path) -> None:
         check=False,
     )  # fmt: skip
     assert ended.returncode == 2 and "enrol" in ended.stderr and ended.stderr.count("\n") == 1
-
-
-def test_it_is_small(world: World, home: Path, start: Callable[..., Process]) -> None:
-    """Resident memory when idle; the bound is twice what was measured."""
-    world.publish(world.release(1, {"rules": "good"}, soak_s=0))
-    agent = start()
-    until(lambda: "up to date" in status(home)["sentence"], agent.said())
-    fields = Path(f"/proc/{agent.process.pid}/status")
-    if not fields.exists():
-        pytest.skip("no /proc on this system")
-    (resident,) = [line for line in fields.read_text().splitlines() if line.startswith("VmRSS")]
-    assert int(resident.split()[1]) < 100_000, resident
-    assert os.access(home / "status.json", os.R_OK)

@@ -14,33 +14,12 @@ from tidegate.agent.machine import CALM as CALM_STATES
 from tidegate.core.device import RESUME, State
 from tidegate.core.model import PlanState
 
-from .agent_device import Device, HandClock, quick_directory
+from .agent_device import CALM, HEALTHY, Device, HandClock
 from .agent_server import World
-
-HEALTHY = ("test", "-e", "{current}/rules")
-CALM = ("test", "!", "-e", "{current}/poison")
 
 
 class PowerCut(BaseException):
     """The process ends here; only files are left."""
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with quick_directory() as directory:
-        yield directory
-
-
-@pytest.fixture
-def world(place: Path, clock: HandClock) -> Iterator[World]:
-    made = World(place / "world", lambda: int(clock.wall()))
-    yield made
-    made.close()
 
 
 @pytest.fixture

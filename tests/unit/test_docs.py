@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import configparser
 import inspect
+import itertools
 import re
 from collections.abc import Iterable
 from enum import Enum
@@ -48,7 +49,7 @@ def low(*members: Enum) -> str:
 def happenings() -> str:
     """The texts below the members of `Happening`, which the language does not keep."""
     lines = inspect.getsource(rollout.Happening).splitlines()
-    said = {line.split("=")[0].strip(): after for line, after in zip(lines, lines[1:], strict=False) if " = " in line}
+    said = {line.split("=")[0].strip(): after for line, after in itertools.pairwise(lines) if " = " in line}
     rows = [(low(member), said[member.name].strip().strip('"')) for member in rollout.Happening]
     return table(("happening", "meaning"), rows)
 

@@ -184,9 +184,12 @@ def _start_again(machine: Machine, tools: Tools, good: Manifest, *, moved: bool)
 
 
 def condemn(machine: Machine, tools: Tools) -> Result:
-    """Condemn the digest and report; only then is the guard's note of no more use."""
+    """Condemn the digest and report; only then is the guard's note of no more use.
+
+    A release that was taken back because its rollout ended is not condemned: it may be good, and be rolled out again.
+    """
     record = machine.record
-    if record.digest:
+    if record.digest and not record.withdrawn:
         machine.slots.condemn(record.digest, record.note)
     if record.lease:
         tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, record.note))
@@ -226,7 +229,7 @@ def _sick(note: str, results: list[ProbeResult] | None = None) -> Happened:
 
 
 def _withdrawn(note: str) -> Happened:
-    return Happened(Event.WITHDRAWN, {"kind": Outcome.REVERTED.value, "note": note})
+    return Happened(Event.WITHDRAWN, {"kind": Outcome.REVERTED.value, "note": note, "withdrawn": True})
 
 
 def _kept(results: list[ProbeResult]) -> tuple[dict[str, Any], ...]:
@@ -253,7 +256,7 @@ def _good(machine: Machine) -> Manifest | None:
 
 
 def _join(note: str, more: str) -> str:
-    return f"{note}; {more}" if note and more else note or more
+    return f"{note}; {more}" if note and more and more not in note else note or more
 
 
 EFFECTS: dict[Effect, Run] = {

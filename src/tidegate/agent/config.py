@@ -132,6 +132,14 @@ class Home:
     def save_identity(self, identity: Identity) -> None:
         write_durably(self.identity_file, encode(identity), mode=0o600)
 
+    def load_root(self) -> bytes:
+        """Read the root of trust that was pinned at enrolment. Raises NotFound or BadInput."""
+        data = self._read(self.root_file)
+        value = load(data, str(self.root_file))
+        if not isinstance(value, dict) or "signed" not in value:
+            raise BadInput(f"{self.root_file} is no root metadata; restore it, or enrol this device in another home")
+        return data
+
     def _read(self, path: Path) -> bytes:
         try:
             return path.read_bytes()

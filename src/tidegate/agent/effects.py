@@ -36,7 +36,9 @@ def fetch(machine: Machine, tools: Tools) -> Result:
             waiting = _fill(machine, tools, digest, manifest)
             if waiting:
                 return waiting
-        tools.drivers(manifest.driver).check(machine.slots.path(digest), manifest)
+        driver = tools.drivers(manifest.driver)
+        driver.check(machine.slots.path(digest), manifest)
+        driver.ready(tools.place(machine.component, manifest))
     except Unreachable as error:
         return Wait(machine.backoff.next_s(), str(error))
     except (TidegateError, OSError) as error:

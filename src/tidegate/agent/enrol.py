@@ -18,7 +18,7 @@ from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.wire import decode
 from tidegate.trust.credentials import credential_device
 from tidegate.trust.durable import write_durably
-from tidegate.trust.tokens import Token, parse_token
+from tidegate.trust.tokens import Token, parse_token, possession_message
 
 
 def enrol(
@@ -64,10 +64,12 @@ def enrol(
     link = Link(server)
     place.make()
     key = _key(place)
-    public = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key)).public_key()
+    own = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key))
+    public_key = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
     message = {
         "token": token.strip(),
-        "public_key": public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
+        "public_key": public_key,
+        "proof": own.sign(possession_message(token, public_key)).hex(),
         "labels": dict(labels or {}),
         "facts": dict(facts or {}),
     }

@@ -56,6 +56,8 @@ class Record:
     """When this component last took a release (boot_id, boot_s), for the dwell of the next."""
     refused: str = ""
     """The rollout that, as the server said, has nothing for this device, now or later."""
+    withdrawn: bool = False
+    """The lease ended because the rollout did, not because this device was harmed: the digest is not condemned."""
     generation: int = 0
 
     def __post_init__(self) -> None:

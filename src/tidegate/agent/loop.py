@@ -9,7 +9,7 @@ from tidegate.agent.changes import EFFECTS
 from tidegate.agent.clock import seconds_since
 from tidegate.agent.eligible import Answer, Standing, before_reading, eligible
 from tidegate.agent.machine import CALM, Machine
-from tidegate.agent.pace import Backoff, spread
+from tidegate.agent.pace import Backoff, jittered
 from tidegate.agent.plans import Seen
 from tidegate.agent.say import StatusFile
 from tidegate.agent.tools import Tools, attempt, healthy, look
@@ -53,7 +53,7 @@ class Agent:
         self.begin()
         self.turn()
         answered = not self.tools.plans.trouble
-        while any(m.state not in CALM or m.state is State.FETCHING for m in self.machines.values()):
+        while any(m.state not in CALM or m.download for m in self.machines.values()):
             self.tools.clock.sleep(max(0.0, self.next_due_s() - self.tools.clock.boot_s()))
             self.turn()
         return answered
@@ -101,8 +101,12 @@ class Agent:
         return not self.tools.settings.components or component in self.tools.settings.components
 
     def _add(self, component: str) -> None:
-        machine = Machine(component, self.tools, EFFECTS, self._show)
-        machine.begin()
+        try:
+            machine = Machine(component, self.tools, EFFECTS, self._show)
+            machine.begin()
+        except (TidegateError, OSError, ValueError) as error:
+            self.tools.say("not_taken_up", component=component, sentence=str(error))
+            return
         self.machines[component] = machine
         self._wake(machine)
 
@@ -140,14 +144,16 @@ class Agent:
                 machine.tell(Event.WITHDRAWN, note=reason)
             elif state is State.READY:
                 self._ask_when_due(machine, seen)
-        elif state is State.IDLE and self.tools.clock.boot_s() >= machine.retry_at_s:
-            self._start_if_eligible(machine, seen)
+        elif state is State.IDLE:
+            failed = bool(seen.plan) and seen.plan.candidate == machine.record.candidate
+            if not failed or self.tools.clock.boot_s() >= machine.retry_at_s:  # another candidate need not wait
+                self._start_if_eligible(machine, seen)
 
     def _weigh_running(self, machine: Machine, seen: Seen) -> None:
         reason = seen.withdraws(machine.record.candidate, closed_too=False)
         if reason:
             note = f"{reason}, while it was being probed here"
-            machine.tell(Event.WITHDRAWN, kind=Outcome.REVERTED.value, note=note)
+            machine.tell(Event.WITHDRAWN, kind=Outcome.REVERTED.value, note=note, withdrawn=True)
 
     def _start_if_eligible(self, machine: Machine, seen: Seen) -> None:
         if seen.plan and seen.plan.rollout == machine.record.refused:
@@ -155,8 +161,6 @@ class Agent:
             return
         answer = self._answer(machine, seen)
         machine.sentence = answer.sentence
-        if answer.retry_after_s:
-            machine.retry_at_s = self.tools.clock.boot_s() + spread(answer.retry_after_s, self.tools.rng)
         if not answer.yes or seen.plan is None:
             return
         plan, record = seen.plan, machine.record
@@ -173,6 +177,7 @@ class Agent:
             note="",
             probes=(),
             report_seq=0,
+            withdrawn=False,
         )
 
     def _ask_when_due(self, machine: Machine, seen: Seen) -> None:
@@ -189,7 +194,7 @@ class Agent:
             answer = replace(answer, yes=False, sentence=f"waits for {busy[0]}: one unconfirmed release at a time")
         if not answer.yes:
             machine.sentence = answer.sentence
-            machine.ask_at_s = now_s + spread(answer.retry_after_s or self.tools.settings.poll_s, self.tools.rng)
+            machine.ask_at_s = now_s + jittered(self.tools.settings.poll_s, self.tools.rng)
             return
         machine.failures.reset()
         machine.tell(Event.ASK, plan_version=seen.version)

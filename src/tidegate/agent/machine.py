@@ -112,10 +112,16 @@ class Machine:
             if self.journal.recovered or found:
                 self.tools.say("journal_recovered", component=self.component, sentence=sentence)
                 self.sentence = sentence
-                self._write({"note": sentence[:1000]})
+                self._keep_recovered(sentence)
         self.pending = RESUME[self.state]
         if self.state is not State.IDLE:
             self.tools.say("resumed", component=self.component, state=self.record.state)
+
+    def _keep_recovered(self, sentence: str) -> None:
+        try:
+            self.journal.write(note=readable(sentence))
+        except (DiskFull, OSError) as error:  # the slots say the same at the next start
+            self.tools.say("journal_unwritten", component=self.component, sentence=str(error))
 
     def tell(self, event: Event, **changes: Any) -> None:
         """Make what has happened durable, and take up what the table says is next.
@@ -133,7 +139,7 @@ class Machine:
         if after in UNCONFIRMED and before not in UNCONFIRMED:
             changes["changed_boot"], changes["changed_s"] = stamp(self.tools.clock)
         try:
-            self._write({"state": after.name, **changes})
+            self.journal.write(state=after.name, **changes)
         except (DiskFull, OSError) as error:
             if after is not State.REVERTING:
                 raise
@@ -171,6 +177,4 @@ class Machine:
                 continue
             self.due_s = clock.boot_s() + result.seconds
             self.sentence = result.sentence or self.sentence
-
-    def _write(self, changes: dict[str, Any]) -> None:
-        self.journal.write(**changes)
+            return  # also after a wait of no time: the others have their turn first

@@ -67,7 +67,7 @@ class Plans:
             if self._trust.refresh():
                 self._releases.clear()
             self._seen.clear()
-        except TidegateError as error:
+        except (TidegateError, OSError) as error:
             self.trouble = str(error)
             self.next_poll_s = self._clock.boot_s() + self._backoff.next_s()
             return False
@@ -95,7 +95,7 @@ class Plans:
             try:
                 plan, version = self._trust.plan(component)
                 known = Seen(plan, version, "")
-            except TidegateError as error:
+            except (TidegateError, OSError) as error:
                 return Seen(None, 0, self.trouble or str(error))
             self._seen[component] = known
         plan = known.plan

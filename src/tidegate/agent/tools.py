@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tidegate.trust.durable import make_directory
 
 @dataclass(slots=True)
 class Tools:
-    """One device's parts. `drivers` gives a driver by its name."""
+    """One device's parts. `drivers` gives a driver by its name, the same one each time: a probe is no search."""
 
     home: Home
     settings: Settings
@@ -39,7 +40,7 @@ class Tools:
     sequence: Sequence
     plans: Plans
     outbox: Outbox
-    drivers: Callable[[str], Driver] = load_driver
+    drivers: Callable[[str], Driver]
 
     def place(self, component: str, manifest: Manifest | None) -> Place:
         """Give a driver its place on this device."""
@@ -71,13 +72,12 @@ def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
         return authorization(identity.credential, sequence.take(), path, body)
 
     server = Server(settings.server, settings.repo_address, authorize)
-    try:
-        root = home.root_file.read_bytes()
-    except OSError as error:
-        raise TidegateError(f"{home.root_file} cannot be read; enrol this device again") from error
+    root = home.load_root()
     trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()))
     plans = Plans(trust, clock, rng, settings.poll_s)
-    return Tools(home, settings, identity, clock, rng, say, server, sequence, plans, Outbox(home.outbox, say))
+    return Tools(
+        home, settings, identity, clock, rng, say, server, sequence, plans, Outbox(home.outbox, say), cache(load_driver)
+    )
 
 
 def healthy(results: list[ProbeResult]) -> bool:

@@ -21,7 +21,7 @@ from tidegate.cli.demo_content.releases import (
 from tidegate.cli.demo_stage import COMPONENT, DemoDevice, Stage
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.release_files import SpeedOptions, create_draft
-from tidegate.cli.releases import submit
+from tidegate.cli.releases import sign_with, submit
 from tidegate.cli.rollout_view import rollout_panel
 from tidegate.cli.show import coloured, console, out, table
 from tidegate.core.errors import BadInput, Refused
@@ -104,9 +104,10 @@ def _play(stage: Stage, count: int, fault: str) -> dict[str, Any]:
 
 def _release(stage: Stage, office: OfficeClient, seq: int, version: str, payload: Path, notes: str) -> str:
     parts = demo_manifest_parts()
+    directory = stage.path / f"release-{seq}"
     draft = create_draft(
         payload,
-        stage.path / f"release-{seq}",
+        directory,
         component=COMPONENT,
         version=version,
         seq=seq,
@@ -114,7 +115,8 @@ def _release(stage: Stage, office: OfficeClient, seq: int, version: str, payload
         health=parts.health,
         notes=notes,
     )
-    done = submit(office, draft, stage.offline, SpeedOptions.for_trial(3600), "demo")
+    sign_with(office, draft, directory, stage.offline, SpeedOptions.for_trial(3600))
+    done = submit(office, draft, directory, "demo")
     return str(done["digest"])
 
 

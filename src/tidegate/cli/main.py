@@ -24,8 +24,11 @@ for _path, _name, _help in (
     ("tidegate.cli.init:init", "init", "Make a control plane: keys, signed repository, log."),
     ("tidegate.cli.serve:serve", "serve", "Run the control plane."),
     ("tidegate.cli.status:status", "status", "Show devices, releases and rollouts at a glance."),
+    ("tidegate.cli.plan:plan", "plan", "Forecast a rollout: can it be done, how long it takes, the ways out."),
+    ("tidegate.cli.simulate:simulate", "simulate", "Play a scenario on a made-up fleet, many times."),
     ("tidegate.cli.signal:signal", "signal", "Say that a device is down, whatever it reports itself."),
     ("tidegate.cli.enrol:enrol", "enrol", "Enrol this machine, or a directory standing for one, as a device."),
+    ("tidegate.cli.compare:compare", "compare", "Compare rollout policies on one scenario, or several scenarios."),
 ):
     app.command(_path, name=_name, help=_help)
 for _path, _name, _help in (

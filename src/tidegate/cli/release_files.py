@@ -16,9 +16,9 @@ from tidegate.core.wire import decode, encode
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.keys import load_signers
 from tidegate.trust.payload import describe_payload, pack_payload, verify_payload
-from tidegate.trust.release import sign_release
+from tidegate.trust.release import continues, sign_release
 
-MANIFEST, PAYLOAD = "manifest.json", "payload.tar"
+MANIFEST, PAYLOAD, SIGNED = "manifest.json", "payload.tar", "releases.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,14 @@ class SpeedOptions:
     dwell_s: int
     not_after_s: int
     least_devices: int
+    fleet_devices: int = 1
     clock_slack_s: int = 120
 
     @classmethod
     def for_trial(cls, not_after_s: int) -> SpeedOptions:
         """Trial values: everyone within six seconds, so that a demonstration fits a minute."""
         steps = ((0, SHARE_ONE // 4), (3, SHARE_ONE // 2), (6, SHARE_ONE))
-        return cls(steps, SHARE_ONE, 0, not_after_s, least_devices=4, clock_slack_s=0)
+        return cls(steps, SHARE_ONE, 0, not_after_s, least_devices=0, clock_slack_s=0)
 
 
 def read_speed(text: str) -> tuple[tuple[int, int], ...]:
@@ -119,7 +120,7 @@ def read_speed(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(steps)
 
 
-def sign_draft(draft: Draft, newest: bytes, offline_keys: Path, options: SpeedOptions, fleet_devices: int) -> bytes:
+def sign_draft(draft: Draft, newest: bytes, offline_keys: Path, options: SpeedOptions) -> bytes:
     """Sign a draft upon the component's newest list of releases; the order of exposure is drawn here.
 
     Raises:
@@ -137,10 +138,29 @@ def sign_draft(draft: Draft, newest: bytes, offline_keys: Path, options: SpeedOp
             dwell_s=options.dwell_s,
             clock_slack_s=options.clock_slack_s,
             least_devices=options.least_devices,
-            fleet_devices=max(fleet_devices, 1),
+            fleet_devices=options.fleet_devices,
         )
     except ValueError as error:
         raise BadInput(str(error)) from error
     terms = ReleaseTerms(seq=draft.manifest.seq, order_salt=secrets.token_hex(SALT_BYTES), speed=speed)
     signers = load_signers(offline_keys, "release")
     return sign_release(newest, draft.manifest, terms, signers, now)
+
+
+def already_signed(directory: Path, draft: Draft, newest: bytes) -> bool:
+    """Say whether what lies signed in a draft's directory is this very release, upon the newest list or in it already.
+
+    A lost answer then costs no sequence number: the same bytes are handed in again.
+    """
+    path = directory / SIGNED
+    if not path.exists():
+        return False
+    return continues(path.read_bytes(), newest, draft.manifest, draft.digest)
+
+
+def read_signed(directory: Path) -> bytes:
+    """Read what `tidegate release sign` has signed. Raises NotFound."""
+    try:
+        return (directory / SIGNED).read_bytes()
+    except OSError as error:
+        raise NotFound(f"{directory} is not signed yet; sign it: tidegate release sign {directory}") from error

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.office import OfficeClient, part
-from tidegate.cli.release_files import Draft, SpeedOptions, create_draft, read_speed, sign_draft
+from tidegate.cli.release_files import (
+    SIGNED,
+    Draft,
+    SpeedOptions,
+    already_signed,
+    create_draft,
+    read_signed,
+    read_speed,
+    sign_draft,
+)
 from tidegate.cli.show import moment, out, out_json, seconds_of, table
 from tidegate.core.errors import BadInput
 from tidegate.core.model import Health, Probe
+from tidegate.trust.durable import write_durably
 
 app = App(name="release", help="Create, sign and list releases.")
 
@@ -84,6 +94,8 @@ def sign(
     dwell: str = "1h",
     not_after: str = "7d",
     least_devices: int = 16,
+    fleet_devices: int = 0,
+    submit_it: Annotated[bool, Parameter(name="--submit")] = True,
     why: str = "",
     home: Path | None = None,
     json: bool = False,
@@ -99,10 +111,15 @@ def sign(
         dwell: The least time between two changes of one device.
         not_after: How long it may be rolled out.
         least_devices: As many devices may go from the start, whatever the steps say, so that a small fleet can begin.
+        fleet_devices: How many devices the fleet has, in your own count: with least-devices it makes the share that may
+            go at once, and the server's word is not taken for what limits the server.
+        submit_it: Hand it in at once; with --no-submit it is only signed, for tidegate release submit.
         why: The reason, for the record.
         home: The control plane's directory.
         json: Print JSON.
     """
+    if least_devices and not fleet_devices and not trial:
+        raise BadInput("say how many devices the fleet has (--fleet-devices), or --least-devices 0")
     place = Home(home or default_home())
     keys = offline_keys or place.path.with_name(place.path.name + "-offline-keys")
     options = SpeedOptions(
@@ -111,12 +128,34 @@ def sign(
         dwell_s=seconds_of("--dwell", dwell),
         not_after_s=seconds_of("--not-after", not_after),
         least_devices=least_devices,
+        fleet_devices=max(fleet_devices, 1),
     )
     if trial:
         options = SpeedOptions.for_trial(options.not_after_s)
     office = OfficeClient(home)
     drafted = Draft.load(draft)
-    done = submit(office, drafted, keys, options, why)
+    sign_with(office, drafted, draft, keys, options)
+    if not submit_it:
+        out(f"Signed: {draft / SIGNED}. Next: tidegate release submit {draft}")
+        return
+    _submit(office, drafted, draft, why, json)
+
+
+@app.command(name="submit")
+def submit_signed(draft: Path, /, *, why: str = "", home: Path | None = None, json: bool = False) -> None:
+    """Hand a signed release in to the control plane, which verifies and logs it. Safe to repeat.
+
+    Args:
+        draft: The directory that tidegate release sign has signed.
+        why: The reason, for the record.
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    _submit(OfficeClient(home), Draft.load(draft), draft, why, json)
+
+
+def _submit(office: OfficeClient, drafted: Draft, draft: Path, why: str, json: bool) -> None:
+    done = submit(office, drafted, draft, why)
     if json:
         out_json(done)
         return
@@ -124,14 +163,23 @@ def sign(
     out(f"Next: tidegate rollout start --component {drafted.manifest.component} --release {done['seq']} --max-harmed N")
 
 
-def submit(office: OfficeClient, draft: Draft, offline_keys: Path, options: SpeedOptions, why: str) -> dict[str, Any]:
-    """Sign a draft upon the control plane's newest list of releases and hand in what is signed."""
-    component = draft.manifest.component
-    fleet = int(office.get("/api/v1/status")["devices"])
+def sign_with(office: OfficeClient, drafted: Draft, draft: Path, offline_keys: Path, options: SpeedOptions) -> None:
+    """Sign a draft upon the control plane's newest list of releases, and keep what is signed beside it.
+
+    What was signed before and is still to be handed in, or was handed in and not answered, is not signed again.
+    """
+    component = drafted.manifest.component
     newest = office.get_bytes(f"/api/v1/components/{part(component)}/releases")
-    signed = sign_draft(draft, newest, offline_keys, options, fleet)
-    office.put(f"/api/v1/payloads/{draft.manifest.payload.sha256}", draft.payload)
-    body = {"component": component, "releases": signed.decode(), "manifest": draft.manifest_bytes.decode()}
+    if not already_signed(draft, drafted, newest):
+        write_durably(draft / SIGNED, sign_draft(drafted, newest, offline_keys, options))
+
+
+def submit(office: OfficeClient, drafted: Draft, draft: Path, why: str) -> dict[str, Any]:
+    """Hand in a payload and the signed release that names it; the server takes the same twice. Raises NotFound."""
+    signed = read_signed(draft)
+    office.put(f"/api/v1/payloads/{drafted.manifest.payload.sha256}", drafted.payload)
+    component = drafted.manifest.component
+    body = {"component": component, "releases": signed.decode(), "manifest": drafted.manifest_bytes.decode()}
     return office.post("/api/v1/releases", body, why)
 
 

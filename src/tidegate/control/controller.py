@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from tidegate.control.plans import RENEW_S, plan_of, says_the_same
-from tidegate.control.state import ServerState, fold
+from tidegate.control.state import Published, ServerState, fold
 from tidegate.core.assign import ring_arm_salt
 from tidegate.core.course import next_due
 from tidegate.core.errors import TidegateError
@@ -62,6 +62,7 @@ class Controller:
         self.trouble = ""
         self._must_publish = True  # what stands in the repository is not known before the first publication
         self._publish_again_at = 0.0
+        self._stands: dict[str, Published] = {}  # plans that are known to stand; a record is no proof of it
         self._at_work: list[_Asked] = []
         self._ended = False
 
@@ -142,6 +143,7 @@ class Controller:
         except LogError as error:
             self.trouble = str(error)
             self.state = fold(event for _, event in self._log.read())
+            self.state.published = dict(self._stands)
             for asked, _ in answers:
                 _settle(asked, error)
             return False
@@ -204,8 +206,10 @@ class Controller:
                 files = {component: encode(plan) for component, plan in plans.items()}
                 await asyncio.to_thread(self._publisher.publish, files, now_s)
                 self._must_publish = False
+                self._stands = dict(self.state.published)
         except (OSError, TidegateError) as error:
             self._publish_again_at = self._clock() + PUBLISH_AGAIN_S
+            self.state.published = dict(self._stands)
             self.trouble = f"plans could not be published: {error}"
 
 

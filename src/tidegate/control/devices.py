@@ -6,6 +6,8 @@ import hmac
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 from tidegate.control.state import ServerState
 from tidegate.core.admission import Grant, NotYet, admit
 from tidegate.core.course import window
@@ -26,8 +28,7 @@ class Claim:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A device that holds the verified candidate and asks to act."""
 
     rollout: str
@@ -37,8 +38,7 @@ class Announcement:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one lease ended, as the device tells it."""
 
     lease_id: str
@@ -86,7 +86,7 @@ def enrol(
     for name, value in labels.items():
         if token.labels.get(name) != value:
             raise Refused(f"this token does not grant the label {name}={value}")
-    known = state.by_public_key.get(public_key)
+    known = state.by_public_key.get(public_key) if public_key else None
     if known is not None:
         return [], (known, state.devices[known].device.device_id)
     if token.used >= token.uses:

@@ -194,7 +194,8 @@ def _looks(
         )
         return (failed, silent) if failed.feasible and silent.feasible else (None, None)
     looks = plan_looks(devices, main, budget.confidence, *common, budget.q_gate, first)
-    return (looks, None) if looks.feasible else (None, None)
+    faster = looks.rings < certain_ring_count(devices, budget.max_harmed, budget.first_ring)
+    return (looks, None) if looks.feasible and faster else (None, None)
 
 
 def _candidate(release: Release) -> Candidate:

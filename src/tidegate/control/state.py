@@ -120,7 +120,8 @@ class ServerState:
         device = Device(event.index, event.device_id, device_key(event.device_id), dict(event.labels))
         self.devices.append(DeviceRow(device, event.public_key, event.at_ms, dict(event.facts)))
         self.by_id[event.device_id] = event.index
-        self.by_public_key[event.public_key] = event.index
+        if event.public_key:
+            self.by_public_key[event.public_key] = event.index
         self.tokens[event.token_id].used += 1
 
     def _heard(self, index: int, seq: int, at_ms: int) -> DeviceRow:

@@ -9,6 +9,7 @@ import numpy as np
 from tidegate.core.admission import accepts
 from tidegate.core.bounds import halts, log_count_channel, log_halting
 from tidegate.core.evidence import ArmCounts, LeaseState
+from tidegate.core.looks import LookPlan
 from tidegate.core.looks_budget import severity_window
 from tidegate.core.model import Arm, PlanState
 from tidegate.core.rollout import ENDED, ClosedRing, Rollout
@@ -49,9 +50,21 @@ def window(rollout: Rollout) -> int:
     failed, silent = rollout.spec.looks, rollout.spec.looks_silent
     if failed is None:
         return 0
+    ends = _ends(rollout, failed)
     if silent is None:
-        return int(statistical_window(failed, _rings(rollout)))
-    return int(severity_window((silent, failed), _rings(rollout, silent_only=True), _rings(rollout)))
+        return int(statistical_window(failed, _rings(rollout), ends))
+    return int(severity_window((silent, failed), _rings(rollout, silent_only=True), _rings(rollout), ends))
+
+
+def _ends(rollout: Rollout, looks: LookPlan) -> list[int]:
+    """Count the rings up to each planned size that rings end at; a ring never crosses one."""
+    ends: list[int] = []
+    through = 0
+    for ring, drawn in enumerate(rollout.rings.drawn, start=1):
+        through += drawn.treated
+        if len(ends) < looks.rings and through == looks.sizes[len(ends)]:
+            ends.append(ring)
+    return ends
 
 
 def figures(rollout: Rollout, now_ms: int, evidence_of_harm: float) -> Figures:
@@ -174,15 +187,36 @@ def _opening(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
         by = f"at most {budget.first_ring:,} may be harmed before anyone has confirmed"
     elif allowed > 0:
         size, by = allowed, f"the statistical rule at confidence {budget.confidence:g}"
-    elif _begun(rollout, current, now_ms) and main_room(rollout) > 0:
-        size = min(budget.max_harmed, budget.first_ring + so_far, left)
-        by = f"by the certain rule at most {budget.max_harmed:,} are exposed without a confirmation"
     else:
+        size = min(_certain_size(rollout, now_ms), left)
+        by = f"by the certain rule at most {budget.max_harmed:,} are exposed without a confirmation"
+    if size < 1:
         return None
-    looks = rollout.spec.looks
-    planned = looks.placebo[current] if looks is not None and current < looks.rings else None
-    treated, placebo = rollout.rings.sizes(size, planned)
+    treated, placebo = rollout.rings.sizes(size, _placebo(rollout, so_far, size))
     return advance(current + 1, treated, placebo, by, found)
+
+
+def _certain_size(rollout: Rollout, now_ms: int) -> int:
+    """Size the next ring by the certain rule; 0 if it must wait.
+
+    Where looks are planned it only carries on past a look that has failed for good, its ring frozen: in rings that fit
+    into the room there is, up to the next planned size, so that the looks stay where they were planned.
+    """
+    current, budget, room = rollout.ring_open, rollout.spec.budget, main_room(rollout)
+    so_far, looks = rollout.treated_through(current), rollout.spec.looks
+    if looks is not None:
+        ahead = [size - so_far for size in looks.sizes if size > so_far]
+        return min(room, *ahead[:1], rollout.rings.left) if current in rollout.closed else 0
+    return min(budget.max_harmed, budget.first_ring + so_far) if room > 0 and _begun(rollout, current, now_ms) else 0
+
+
+def _placebo(rollout: Rollout, so_far: int, size: int) -> int | None:
+    """Give the placebo devices planned beside a ring of `size`: their share, where it is part of a planned ring."""
+    looks = rollout.spec.looks
+    ring = next((k for k, end in enumerate(looks.sizes) if end > so_far), None) if looks is not None else None
+    if looks is None or ring is None:
+        return None
+    return round(looks.placebo[ring] * size / looks.treated(ring))
 
 
 def _scouted(rollout: Rollout, now_ms: int) -> bool:

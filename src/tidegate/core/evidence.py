@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,6 +46,47 @@ class ArmCounts:
         return self.pending == self.silent
 
 
+class Waiting:
+    """Pending leases of one arm of one ring, by when they were given: a look need not go through all devices.
+
+    Looks come in the order of time; one that goes back counts anew and is slower.
+    """
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self._by_ms: dict[int, int] = {}
+        self._ahead: list[int] = []
+        self._until_ms = self._silent = 0
+        self._first_ms: int | None = None
+
+    def add(self, leased_ms: int, number: int = 1) -> None:
+        """Count a lease in, or (-1) out: it has been answered, or a newer one took its place."""
+        self.pending += number
+        if leased_ms not in self._by_ms and leased_ms > self._until_ms:
+            heapq.heappush(self._ahead, leased_ms)
+        self._by_ms[leased_ms] = self._by_ms.get(leased_ms, 0) + number
+        if leased_ms <= self._until_ms:
+            self._silent += number
+            if not self._by_ms[leased_ms]:
+                del self._by_ms[leased_ms]
+        if self._first_ms is None or leased_ms < self._first_ms:
+            self._first_ms = leased_ms
+
+    def silent(self, until_ms: int) -> int:
+        """Count the pending leases that were given at `until_ms` or before."""
+        if self._first_ms is None or until_ms < self._first_ms:
+            return 0
+        if until_ms < self._until_ms:
+            return sum(number for leased_ms, number in self._by_ms.items() if leased_ms <= until_ms)
+        self._until_ms = until_ms
+        while self._ahead and self._ahead[0] <= until_ms:
+            leased_ms = heapq.heappop(self._ahead)
+            self._silent += self._by_ms[leased_ms]
+            if not self._by_ms[leased_ms]:
+                del self._by_ms[leased_ms]
+        return self._silent
+
+
 class Evidence:
     """What the leases of one rollout have come to. Arrays by roster position, about 18 bytes a device.
 
@@ -60,6 +102,7 @@ class Evidence:
         self.leased_ms = np.zeros(devices, dtype=np.int64)
         self.late = np.zeros(devices, dtype=np.bool_)
         self._counts: list[npt.NDArray[np.int64]] = [np.zeros((2, 4), dtype=np.int64)]
+        self._waiting = [(Waiting(), Waiting())]
         self.exposed = self.confirmed = self.reverted = 0
         self.late_exposed = self.late_confirmed = self.late_reverted = 0
         self.signalled: set[int] = set()
@@ -70,6 +113,9 @@ class Evidence:
         row = 0 if late else ring
         while len(self._counts) <= ring:
             self._counts.append(np.zeros((2, 4), dtype=np.int64))
+            self._waiting.append((Waiting(), Waiting()))
+        if self.state[position] == LeaseState.PENDING:
+            self._waiting_for(position).add(int(self.leased_ms[position]), -1)
         self.ring_at_lease[position] = ring
         self.treated_lease[position] = treated
         self.state[position] = LeaseState.PENDING
@@ -79,6 +125,13 @@ class Evidence:
             self.exposed += 1
             self.late[position] = late
             self.late_exposed += int(late)
+        self._waiting[row][_ARM_ROW[arm]].add(at_ms)
+
+    def _waiting_for(self, position: int) -> Waiting:
+        """Where the device's newest lease is counted while it is pending."""
+        treated = bool(self.treated_lease[position])
+        row = 0 if treated and self.late[position] else int(self.ring_at_lease[position])
+        return self._waiting[row][0 if treated else 1]
 
     def report(self, position: int, ring: int, outcome: Outcome) -> bool:
         """Fold one report; give whether it changed anything.
@@ -91,6 +144,7 @@ class Evidence:
         end = _ENDS[outcome]
         row = 0 if treated and late else ring
         self.state[position] = end
+        self._waiting[row][0 if treated else 1].add(int(self.leased_ms[position]), -1)
         self._counts[row][0 if treated else 1, end] += 1
         if treated:
             self.confirmed += int(end is LeaseState.CONFIRMED)
@@ -119,27 +173,23 @@ class Evidence:
             self.late_reverted += int(late)
         return True
 
-    def _silent_mask(self, now_ms: int, observe_ms: int) -> npt.NDArray[np.bool_]:
-        return (self.state == LeaseState.PENDING) & (self.leased_ms + observe_ms <= now_ms)
-
     def silent(self, now_ms: int, observe_ms: int) -> int:
         """Exposed devices of which nothing has been heard within the observation time."""
-        return int(np.count_nonzero(self._silent_mask(now_ms, observe_ms) & self.treated_lease))
+        return sum(treated.silent(now_ms - observe_ms) for treated, _ in self._waiting)
 
     def waiting(self, now_ms: int, observe_ms: int) -> int:
         """Leases of either arm that may still be answered in time."""
-        return int(np.count_nonzero((self.state == LeaseState.PENDING) & (self.leased_ms + observe_ms > now_ms)))
+        arms = [arm for ring in self._waiting for arm in ring]
+        return sum(arm.pending - arm.silent(now_ms - observe_ms) for arm in arms)
 
     def arm(self, ring: int, arm: Arm, now_ms: int, observe_ms: int) -> ArmCounts:
         """Count one arm of one ring; ring 0 holds the late devices."""
         if ring >= len(self._counts):
             return ArmCounts(0, 0, 0, 0)
         row = self._counts[ring][_ARM_ROW[arm]]
-        mask = self._silent_mask(now_ms, observe_ms) & (self.treated_lease == (arm is Arm.TREATED))
-        mask &= self.late if ring == 0 else (self.ring_at_lease == ring) & ~self.late
         return ArmCounts(
             int(row[LeaseState.PENDING]),
             int(row[LeaseState.CONFIRMED]),
             int(row[LeaseState.REVERTED]),
-            int(np.count_nonzero(mask)),
+            self._waiting[ring][_ARM_ROW[arm]].silent(now_ms - observe_ms),
         )

@@ -222,13 +222,16 @@ def severity_plans(
 
 
 def severity_window(
-    plans: tuple[LookPlan, LookPlan], silent: Sequence[RingCounts], failed: Sequence[RingCounts]
+    plans: tuple[LookPlan, LookPlan],
+    silent: Sequence[RingCounts],
+    failed: Sequence[RingCounts],
+    ends: Sequence[int] | None = None,
 ) -> Count:
     """The narrower of both statistical windows. In `silent` a reverted device counts as fine, in both arms.
 
-    A pending treated lease counts as failed in both. Shapes as `statistical_window`.
+    A pending treated lease counts as failed in both. Shapes and `ends` as `statistical_window`.
     """
-    first, second = statistical_window(plans[0], silent), statistical_window(plans[1], failed)
+    first, second = statistical_window(plans[0], silent, ends), statistical_window(plans[1], failed, ends)
     if isinstance(first, int) and isinstance(second, int):
         return min(first, second)
     return first * (first <= second) + second * (second < first)

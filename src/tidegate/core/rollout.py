@@ -177,7 +177,7 @@ class Rollout:
         """The newest ring, 0 before the first."""
         return len(self.rings.drawn)
 
-    def open_ring(self, treated: int, placebo: int, at_ms: int) -> None:
+    def open_ring(self, treated: int, placebo: int | None, at_ms: int) -> None:
         """Fold the opening of the next ring, for `treated` devices and `placebo` beside them."""
         self.rings.draw(treated, placebo)
         self.opened_ms[self.ring_open] = at_ms

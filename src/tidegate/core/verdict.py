@@ -42,8 +42,8 @@ class Verdict:
     sentence: str
     figures: Figures
     opens: int = 0
-    opens_placebo: int = 0
-    """Treated and placebo devices of the ring that this verdict opens."""
+    opens_placebo: int | None = None
+    """Treated and placebo devices of the ring that this verdict opens; None, as the budget has it, in older events."""
 
 
 def _devices(count: int) -> str:

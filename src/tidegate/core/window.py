@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import overload
 
 import numpy as np
@@ -103,7 +104,7 @@ def gate_open(q_gate: float, placebo: int, silent_placebo: int, age_s: float, ob
     return age_s >= observe_s and silent_placebo <= placebo_gate(q_gate, placebo)
 
 
-def statistical_window(plan: LookPlan, rings: Sequence[RingCounts]) -> Count:
+def statistical_window(plan: LookPlan, rings: Sequence[RingCounts], ends: Sequence[int] | None = None) -> Count:
     """Say up to which place in the order of exposure devices may be exposed by the statistical rule.
 
     The look at the end of ring k may open ring k + 1 and nothing beyond (no skipping), so every look may spend all of
@@ -114,6 +115,9 @@ def statistical_window(plan: LookPlan, rings: Sequence[RingCounts]) -> Count:
         rings: counts of the rings exposed so far, in order; none for a rollout that has not begun. While a ring is
             open give its planned sizes, members without a lease counted like pending ones (treated failed, placebo
             fine). A frozen ring gives its leases; it may hold fewer than planned (the absent are late).
+        ends: for each planned size in turn, how many rings end there, as far as rings have come; None where ring k
+            ends at the k-th size. Where the certain rule carries a rollout on past a look that failed, in rings of
+            its own, there is no look before they reach the next planned size: one between would spend more alpha.
 
     Returns:
         A place in the order, one of the plan's sizes: an int, or an int64 array of shape (replicates,) if any count
@@ -124,15 +128,38 @@ def statistical_window(plan: LookPlan, rings: Sequence[RingCounts]) -> Count:
     """
     if not rings:
         return plan.sizes[0]
+    every = range(1, len(rings) + 1) if ends is None else ends
+    whole = tuple(tuple(count for count in _counts(ring) if isinstance(count, int)) for ring in rings)
+    if all(len(ring) == 4 for ring in whole):
+        return _one_window(plan, whole, every)
     arrays = [_as_array(ring) for ring in rings]
     stacked = np.stack(np.broadcast_arrays(*[a for ring in arrays for a in ring]))
     table = stacked.reshape(len(rings), 4, -1)
     _check_counts(table)
     found = np.full(table.shape[2], plan.sizes[0], dtype=np.int64)
-    for last in range(min(len(rings), len(plan.sizes) - 1)):
-        found = np.maximum(found, _look(plan, last, table[: last + 1]))
+    for look, end in enumerate(every[: len(plan.sizes) - 1]):
+        found = np.maximum(found, _look(plan, look, table[:end]))
     shape = stacked.shape[1:]
     return found.reshape(shape) if shape else int(found[0])
+
+
+def _one_window(plan: LookPlan, rings: tuple[tuple[int, ...], ...], ends: Sequence[int]) -> int:
+    """One rollout's window: asked at every announcement, so looks that are known or hopeless cost nothing."""
+    _check_counts(np.array([[[count] for count in ring] for ring in rings], dtype=np.int64))
+    found = plan.sizes[0]
+    for look, end in enumerate(ends[: len(plan.sizes) - 1]):
+        seen = rings[:end]
+        hopeless = sum(y for _, _, y, _ in seen) >= plan.max_harmed and not any(x for _, _, _, x in seen)
+        if not hopeless and _opens(plan, look, seen):
+            found = max(found, plan.sizes[look + 1])
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _opens(plan: LookPlan, look: int, rings: tuple[tuple[int, ...], ...]) -> bool:
+    table = np.array(rings, dtype=np.int64)
+    sizes = np.concatenate([table[:, 0], table[:, 1]])
+    return bool(_passes(plan, look, sizes, table[:, 2:3], table[:, 3:4])[0])
 
 
 def window(
@@ -156,10 +183,13 @@ def window(
 
 
 def _look(plan: LookPlan, ring: int, table: Counts) -> Counts:
-    """The window after the look at the end of `ring`; `table` has shape (rings, 4, replicates)."""
+    """What the look at the end of planned `ring` opens; `table` has shape (rings, 4, replicates).
+
+    A look that fails opens nothing: its ring may have been opened by the certain rule, which has a room of its own.
+    """
     m, c, y, x = (table[:, i, :] for i in range(4))
     sizes = np.concatenate([m, c])
-    result = np.full(sizes.shape[1], plan.sizes[ring], dtype=np.int64)
+    result = np.full(sizes.shape[1], plan.sizes[0], dtype=np.int64)
     if np.all(sizes == sizes[:, :1]):
         groups, member = sizes[:, :1], np.zeros(sizes.shape[1], dtype=np.int64)
     else:
@@ -168,7 +198,7 @@ def _look(plan: LookPlan, ring: int, table: Counts) -> Counts:
     for number in range(groups.shape[1]):
         mine = np.flatnonzero(member == number)
         passed = _passes(plan, ring, groups[:, number], y[:, mine], x[:, mine])
-        result[mine] = np.where(passed, plan.sizes[ring + 1], plan.sizes[ring])
+        result[mine] = np.where(passed, plan.sizes[ring + 1], plan.sizes[0])
     return result
 
 
@@ -187,9 +217,12 @@ def _passes(plan: LookPlan, ring: int, sizes: Counts, y: Counts, x: Counts) -> n
     return rule.passes(y.sum(axis=0), x[list(used)].sum(axis=0))
 
 
+def _counts(ring: RingCounts) -> tuple[Count, ...]:
+    return ring.treated, ring.placebo, ring.treated_failed, ring.placebo_failed
+
+
 def _as_array(ring: RingCounts) -> tuple[Counts, ...]:
-    values = (ring.treated, ring.placebo, ring.treated_failed, ring.placebo_failed)
-    return tuple(np.asarray(value, dtype=np.int64) for value in values)
+    return tuple(np.asarray(value, dtype=np.int64) for value in _counts(ring))
 
 
 def _check_counts(table: Counts) -> None:

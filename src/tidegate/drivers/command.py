@@ -7,7 +7,7 @@ from pathlib import Path
 from tidegate.core.model import Manifest
 from tidegate.drivers.port import DriverError, Place, ProbeResult
 from tidegate.drivers.probes import run_probes
-from tidegate.drivers.programs import fill, run_program
+from tidegate.drivers.programs import fill, fill_all, run_program
 
 TIMEOUT_S = 60.0
 NOTHING_TO_RUN = 3
@@ -54,6 +54,10 @@ class CommandDriver:
             raise DriverError(
                 f"{manifest.component} {manifest.version} has no activate command; the command driver needs one"
             )
+
+    def ready(self, place: Place) -> None:
+        """Refuse a manifest whose programs name settings that this device has not. Raises DriverError."""
+        fill_all(place)
 
     def activate(self, place: Place) -> None:
         """Run the manifest's `activate` behind the guard. Raises DriverError."""

@@ -8,6 +8,7 @@ from tidegate.core.model import Manifest
 from tidegate.drivers.command import check_directory, pointer_result, resolve, run_step
 from tidegate.drivers.port import Place, ProbeResult
 from tidegate.drivers.probes import run_probes
+from tidegate.drivers.programs import fill_all
 
 
 class FilesDriver:
@@ -19,6 +20,10 @@ class FilesDriver:
         """Refuse a payload that is no directory with something in it. Raises DriverError."""
         del manifest
         check_directory(payload)
+
+    def ready(self, place: Place) -> None:
+        """Refuse a manifest whose programs name settings that this device has not. Raises DriverError."""
+        fill_all(place)
 
     def activate(self, place: Place) -> None:
         """Run the manifest's `activate`, if it has one. Raises DriverError."""

@@ -51,6 +51,13 @@ class Driver(Protocol):
         """Look whether an unpacked payload can be used, before anything changes. Raises DriverError."""
         ...
 
+    def ready(self, place: Place) -> None:
+        """Look whether this device's own settings let the driver work at all, before a lease is asked for.
+
+        What is wrong with the device must not count against the candidate. Raises DriverError or BadInput.
+        """
+        ...
+
     def activate(self, place: Place) -> None:
         """Start the protected component, or start it anew, on what `place.current` names. Raises DriverError."""
         ...

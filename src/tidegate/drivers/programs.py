@@ -69,6 +69,21 @@ def fill(command: Sequence[str], place: Place, what: str) -> list[str]:
     return [_HOLE.sub(value, word) for word in command]
 
 
+def fill_all(place: Place) -> None:
+    """Fill in every program that the manifest names, to see that the device's settings have what they need.
+
+    Raises:
+        DriverError: as `fill` does.
+    """
+    manifest = place.manifest
+    if manifest is None:
+        return
+    fill(manifest.activate, place, "the activate program")
+    fill(manifest.deactivate, place, "the deactivate program")
+    for probe in manifest.health.probes:
+        fill(probe.command, place, f"the probe {probe.name!r}")
+
+
 def run_program(command: Sequence[str], place: Place, timeout_s: float) -> Ended:
     """Run a filled-in command in `place.work` and wait for it; what it leaves running is not waited for.
 

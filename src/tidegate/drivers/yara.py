@@ -15,9 +15,9 @@ from tidegate.core.model import Manifest
 from tidegate.drivers.command import pointer_result, resolve
 from tidegate.drivers.port import DriverError, Place, ProbeResult
 from tidegate.drivers.probes import run_probes
-from tidegate.drivers.programs import ending, environment
+from tidegate.drivers.programs import ending, environment, fill_all
 from tidegate.drivers.quarantine import give_all_back
-from tidegate.drivers.yara_control import BUSY, NOTHING_TO_RUN, EngineControl
+from tidegate.drivers.yara_control import BUSY, NOTHING_TO_RUN, EngineControl, read_settings
 
 CHECK_S = 90.0
 TRIES_GUARDED = 6
@@ -54,6 +54,13 @@ class YaraDriver:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
             said = lines[-1] if lines and done.returncode > 0 else f"the compiler {_limit(done.returncode)}"
             raise DriverError(f"{what}: {said}")
+
+    def ready(self, place: Place) -> None:
+        """Refuse settings that are missing or wrong, and a directory to watch that is not there. Raises DriverError."""
+        settings = read_settings(place)
+        if not settings.watch.is_dir():
+            raise DriverError(f"setting watch of {place.component} names {settings.watch}, which is no directory")
+        fill_all(place)
 
     def activate(self, place: Place) -> None:
         """Stop the engine and start it on what `current` names; at its start it puts back what other rules took.

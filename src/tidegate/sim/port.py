@@ -20,7 +20,10 @@ OWN = ("tidegate", "certain", "naive")
 class Policy(Protocol):
     """A way to roll out. Objects without state: what a run gives depends on its arguments alone."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name in `rollout.policy`."""
+        ...
 
     def run(self, scenario: Scenario, rng: np.random.Generator, replicates: int) -> Runs:
         """Play a scenario so many times.

@@ -62,7 +62,7 @@ class Range:
 SHARE, BELOW_ONE = Range(0, 1), Range(0, 1, open_high=True)
 INSIDE_ONE = Range(0, 1, open_low=True, open_high=True)
 SECONDS, SOME_SECONDS = Range(0), Range(0, open_low=True)
-COUNT = Range(1)
+COUNT = Range(1, MOST_DEVICES)
 
 
 def _key(default: Any, allowed: Range | tuple[str, ...]) -> Any:
@@ -186,7 +186,7 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     caps: tuple[GroupCap, ...] = ()
     seed: int = _key(1, Range(0))
-    replicates: int = _key(200, COUNT)
+    replicates: int = _key(200, Range(1, 10_000_000))
     name: str = "scenario"
 
     @property
@@ -197,7 +197,11 @@ class Scenario:
     @property
     def has_late(self) -> bool:
         """Whether devices may miss their ring: by `[late]`, or because they cannot reach the server for a while."""
-        away = any(fault.kind == "partition" and fault.share > 0 for fault in self.faults)
+        kinds = ("partition", "site_down", "clock_skew")
+        away = any(
+            fault.kind in kinds and fault.share > 0 and fault.duration_s >= self.rollout.round_s
+            for fault in self.faults
+        )
         return away or (self.late is not None and self.late.share > 0)
 
     @property
@@ -206,7 +210,7 @@ class Scenario:
         budget, share = self.rollout.max_harmed, self.rollout.late_budget_share
         if not self.has_late or share == 0 or budget == 1:
             return budget, 0
-        late = min(max(1, round(budget * share)), budget - 1)
+        late = min(max(1, int(budget * share)), budget - 1)
         return budget - late, late
 
     @property
@@ -294,7 +298,6 @@ def _table(where: str, found: Any, kind: Any) -> Any:
     if kind is Fault and values.get("kind") in ALWAYS:
         values = {"start_s": 0.0, "duration_s": MOST_SECONDS, **values}
     return kind(**values)
-
 
 
 def _value(where: str, value: Any, one: dataclasses.Field[Any]) -> Any:

@@ -93,7 +93,7 @@ class TrustClient:
                 updater.forget_online()
             _check_clock(now, floor.high_water_s)
             updater.load_rest()
-            plans = updater.delegated(layout.PLANS, now)
+            plans = updater.delegated(layout.PLANS)
         floor.check(updater.root.version, updater.versions)
         floor = replace(floor, root=updater.root.version, versions=updater.versions)
         if floor != self._floor:
@@ -154,7 +154,7 @@ class TrustClient:
             raise Untrusted(f"the plan of {component} names {candidate.path}, which is no release of its own")
         now = self._clock()
         with _typed():
-            releases = updater.delegated(role, now)
+            releases = updater.delegated(role)
         if releases.is_expired(moment(now)):
             raise Untrusted(f"the list of releases of {component} has expired; it has to be signed again")
         described = releases.targets.get(path)
@@ -178,7 +178,7 @@ class TrustClient:
         now = self._clock()
         _check_clock(now, self._floor.high_water_s)
         with _typed():
-            plans = self._updater.delegated(layout.PLANS, now)
+            plans = self._updater.delegated(layout.PLANS)
         for signed in [*self._updater.trunk_roles(), plans]:
             if signed.is_expired(moment(now)):
                 raise Untrusted(f"the signed {signed.type} metadata has expired; nothing advances until a refresh")

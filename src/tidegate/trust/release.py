@@ -148,6 +148,14 @@ def accept_release(
     return accepted
 
 
+def continues(signed: bytes, newest: bytes, manifest: Manifest, digest: str) -> bool:
+    """Say whether a signed list holds this very release, and is the newest one or the next upon it."""
+    found, standing = (parse(Targets, data, _WHAT).signed for data in (signed, newest))
+    described = found.targets.get(layout.release_path(manifest.component, manifest.seq))
+    mine = described is not None and described.hashes.get("sha256") == digest
+    return mine and found.version in (standing.version, standing.version + 1)
+
+
 def read_terms(described: TargetFile) -> ReleaseTerms:
     """Read the terms out of a release target's custom metadata. Raises BadInput."""
     custom = described.custom

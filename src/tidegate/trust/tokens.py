@@ -49,6 +49,11 @@ def parse_token(text: str) -> Token:
     return Token(found[1], found[2], found[3])
 
 
+def possession_message(token: str, public_key: str) -> bytes:
+    """Give what a device signs with its own key to enrol: a public key alone, which is no secret, gets no identity."""
+    return b"tidegate/enrol/v1." + token_hash(token).encode() + b"." + public_key.encode()
+
+
 def token_hash(text: str) -> str:
     """Give what the log stores in a token's place: SHA-256, of which the secret cannot be told. Raises BadInput."""
     return hashlib.sha256(b"tidegate/token/v1." + parse_token(text).text().encode()).hexdigest()

@@ -106,13 +106,11 @@ class DurableUpdater(Updater):
         """Root, timestamp, snapshot and targets."""
         return [self.root, self._trusted_set.timestamp, self._trusted_set.snapshot, self.trunk]
 
-    def delegated(self, role: str, now: int) -> Targets:
-        """Load a role that the targets delegate. Raises NotFound if they do not."""
+    def delegated(self, role: str) -> Targets:
+        """Load a role that the targets delegate, as of the time of the refresh. Raises NotFound if they do not."""
         roles = self.trunk.delegations.roles if self.trunk.delegations else None
         if role not in (roles or {}):
             raise NotFound(f"the repository has no role {role}")
-        # The time that counts is that of loading, which may be long after the refresh.
-        self._trusted_set.reference_time = moment(now)
         return self._load_targets(role, layout.TARGETS)
 
     def may_sign(self, role: str, path: str) -> bool:

@@ -1,0 +1,390 @@
+"""What every log must keep: one order, no gaps, all or nothing, and nothing acknowledged is ever lost.
+
+An implementation joins by an entry in IMPLEMENTATIONS; tests of one store's own file come last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tidegate.control.state import fold
+from tidegate.core.model import Arm, Outcome, PlanState
+from tidegate.core.rollout import ClosedRing, Happening
+from tidegate.core.verdict import Figures, Verdict, VerdictKind
+from tidegate.log.events import (
+    Act,
+    Enrolled,
+    Event,
+    Labelled,
+    Leased,
+    PlanPublished,
+    Reported,
+    RingClosed,
+    VerdictTaken,
+    decode,
+    encode,
+)
+from tidegate.log.port import Log, LogError
+from tidegate.log.sqlite import SqliteLog
+
+RECORDED = Path(__file__).with_name("log_v1.jsonl")
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One store: how it is opened at a place of the test's own, here and in another process."""
+
+    name: str
+    open: Callable[[Path], Log]
+    expression: str
+
+
+IMPLEMENTATIONS = [
+    Implementation(
+        "sqlite",
+        lambda place: SqliteLog(place / "log.db"),
+        "__import__('tidegate.log.sqlite').log.sqlite.SqliteLog(place / 'log.db')",
+    )
+]
+
+
+@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda found: found.name)
+def store(request: pytest.FixtureRequest) -> Implementation:
+    return request.param
+
+
+@pytest.fixture
+def log(store: Implementation, tmp_path: Path) -> Iterator[Log]:
+    opened = store.open(tmp_path)
+    yield opened
+    opened.close()
+
+
+def act(number: int, text: str = "") -> Act:
+    return Act(at_ms=number, what="test", who="ada", why=text, body={"number": number})
+
+
+EVERY_KIND: list[Event] = [
+    Enrolled(at_ms=1, index=0, device_id="0" * 32, public_key="1" * 64, token_id="t", labels={"a": "ä"}, facts={}),
+    Labelled(at_ms=2, index=0, labels={"site": "ATL"}, who="ada", why="moved \u2028 \x00 😀"),
+    Leased(
+        at_ms=3,
+        rollout="r",
+        position=5,
+        index=0,
+        ring=1,
+        arm=Arm.PLACEBO,
+        late=True,
+        installed=None,
+        plan_version=9,
+        attempt=1 << 40,
+        seq=(1 << 62) + 1,
+        labels={},
+    ),
+    Reported(
+        at_ms=4,
+        rollout="r",
+        position=5,
+        index=0,
+        ring=1,
+        outcome=Outcome.REVERTED,
+        seq=2,
+        boot_s=3,
+        probes=[{"name": "p", "healthy": False, "share": 0.1, "none": None}],
+        note="x" * 5000,
+    ),
+    RingClosed(at_ms=5, rollout="r", closed=ClosedRing(1, 2, 1, 3, 0, (7, 8)), arm_salt="00"),
+    VerdictTaken(
+        at_ms=6,
+        rollout="r",
+        verdict=Verdict(
+            VerdictKind.HALT, Happening.HARM, 1, "because", Figures(1, 2, 3, 4, 5, 6, 7, 8, 0.1234567890123), 3
+        ),
+    ),
+    PlanPublished(at_ms=7, component="c", rollout="r", version=3, plan={"state": PlanState.OPEN.value, "n": [1]}),
+    Act(at_ms=8, what="token_created", who="ada", why="", body={"nested": {"list": [1, "2", None, True]}}),
+]
+
+
+def test_the_kinds_below_are_all_that_there_are() -> None:
+    assert {type(event) for event in EVERY_KIND} == set(Event.__args__)
+
+
+def test_numbers_begin_at_one_and_have_no_gaps(log: Log) -> None:
+    assert log.append([act(1)]) == 1
+    assert log.append([act(2), act(3), act(4)]) == 4
+    assert log.append([]) == 4
+    assert [seq for seq, _ in log.read()] == [1, 2, 3, 4]
+    assert [event.at_ms for _, event in log.read()] == [1, 2, 3, 4]
+
+
+def test_reading_goes_on_after_any_number(log: Log) -> None:
+    log.append([act(number) for number in range(1, 4501)])
+    for after in (0, 1, 1999, 2000, 2001, 4499, 4500, 9999):
+        found = [seq for seq, _ in log.read(after)]
+        assert found == list(range(after + 1, 4501))
+
+
+def test_every_kind_of_event_is_read_again_the_same(log: Log, store: Implementation, tmp_path: Path) -> None:
+    log.append(EVERY_KIND)
+    assert [event for _, event in log.read()] == EVERY_KIND
+    log.close()
+    again = store.open(tmp_path)
+    assert [event for _, event in again.read()] == EVERY_KIND
+    assert again.append([act(9)]) == 9
+    again.close()
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_batch_with_an_event_that_cannot_be_written_is_refused_whole(log: Log, position: int) -> None:
+    log.append([act(1)])
+    batch = [act(2), act(3), act(4)]
+    batch[position] = act(5, "half a character: \ud800")
+    with pytest.raises(LogError, match="took nothing"):
+        log.append(batch)
+    assert [seq for seq, _ in log.read()] == [1]
+    assert log.append([act(6)]) == 2
+
+
+def test_threads_that_append_at_once_get_numbers_without_gaps(log: Log) -> None:
+    ends: list[int] = []
+
+    def work(number: int) -> None:
+        ends.extend(log.append([act(number), act(number)]) for _ in range(20))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == list(range(2, 161, 2))
+    found = [event.at_ms for _, event in log.read()]
+    assert found[::2] == found[1::2], "a batch stays together"
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(
+    log: Log, store: Implementation, tmp_path: Path
+) -> None:
+    log.append([act(1)])
+    done = in_another_process(store, tmp_path, "log.append([act(2)])")
+    assert done.returncode != 0
+    assert "another server running" in done.stderr
+    assert log.append([act(2)]) == 2
+
+
+PROLOGUE = """
+import sys, time
+from pathlib import Path
+from tidegate.log.events import Act
+place = Path(sys.argv[1])
+def act(number): return Act(at_ms=number, what="test", who="ada", why="", body={"number": number})
+"""
+WRITER = """
+log = OPEN
+number = log.append([])
+while True:
+    size = 1 + number % 7
+    number = log.append([act(number + 1 + i) for i in range(size)])
+    print(number, flush=True)
+"""
+
+
+def in_another_process(store: Implementation, place: Path, words: str) -> subprocess.CompletedProcess[str]:
+    code = f"{PROLOGUE}\nlog = {store.expression}\n{words}"
+    return subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_what_was_acknowledged_survives_a_kill(store: Implementation, tmp_path: Path, kills: int) -> None:
+    """A process appends and says what is durable; it is killed at any moment, and the next one goes on."""
+    acknowledged = 0
+    for round_number in range(kills):
+        code = PROLOGUE + WRITER.replace("OPEN", store.expression)
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        assert select.select([writer.stdout], [], [], 30)[0], "the writer said nothing"
+        time.sleep(0.01 + 0.037 * (round_number % 4))
+        writer.send_signal(signal.SIGKILL)
+        said = writer.stdout.read().split()
+        writer.stdout.close()
+        writer.wait()
+        acknowledged = int(said[-1])
+        log = store.open(tmp_path)
+        events = list(log.read())
+        log.close()
+        assert [seq for seq, _ in events] == list(range(1, len(events) + 1))
+        assert [event.at_ms for _, event in events] == [seq for seq, _ in events]
+        assert len(events) >= acknowledged
+    assert acknowledged > 50, "the writers hardly wrote"
+
+
+def test_events_of_version_one_still_replay(log: Log) -> None:
+    """Lines as the first version wrote them; a later version reads them for ever."""
+    lines = RECORDED.read_bytes().splitlines()
+    events = [decode(line) for line in lines]
+    assert {type(event) for event in events} == set(Event.__args__)
+    log.append(events)
+    state = fold(event for _, event in log.read())
+    rollout = state.rollouts["edr-rules-a1b2c3"]
+    assert rollout.phase is PlanState.CLOSED
+    assert (rollout.evidence.exposed, rollout.evidence.confirmed) == (2, 2)
+    assert [(ring.treated, ring.placebo) for ring in rollout.rings.drawn] == [(1, 1), (1, 0)]
+    assert rollout.closed[1].treated_failed == 0
+    assert state.devices[1].device.labels == {"site": "CDG"}
+    assert state.devices[0].installed == {"edr-rules": rollout.spec.candidate.sha256}
+    assert state.tokens["0000000000000000"].used == 2
+    assert state.published["edr-rules"].version == 1
+    assert state.last_ms == 1_800_000_007_000
+
+
+@pytest.mark.parametrize("change", [{"v": 2}, {"kind": "dreamt"}, {"more": 1}, {"at_ms": "x"}, {"what": None}])
+def test_an_event_that_is_not_known_is_no_event(change: dict[str, object]) -> None:
+    line = json.loads(RECORDED.read_bytes().splitlines()[0])
+    with pytest.raises(msgspec.DecodeError):
+        decode(json.dumps({**line, **change}).encode())
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------------
+
+FULL = """
+import resource
+log = OPEN
+done = log.append([act(1)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+from tidegate.log.port import LogError
+try:
+    while True:
+        done = log.append([Act(at_ms=done, what="fill", who="ada", why="x" * 9000, body={}) for _ in range(3)])
+except LogError as error:
+    print(done, log.last, [seq for seq, _ in log.read()][-1], error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(log.append([act(7)]) - done)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process's files cannot be limited there")
+def test_a_full_disk_takes_nothing_of_the_batch_and_the_log_goes_on_when_there_is_room(
+    store: Implementation, tmp_path: Path
+) -> None:
+    code = PROLOGUE + FULL.replace("OPEN", store.expression)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    acknowledged, last, read, sentence = first.split(" ", 3)
+    assert acknowledged == last == read
+    assert int(last) % 3 == 1, "a batch has three events: all of it or nothing"
+    assert "the log took nothing" in sentence
+    assert "free disk space" in sentence
+    assert second == "1"
+    log = store.open(tmp_path)
+    assert len(list(log.read())) == int(last) + 1
+    log.close()
+
+
+# --- SQLite's own file ----------------------------------------------------------------------------------------------
+
+
+def sqlite_file(place: Path, events: int = 300) -> Path:
+    log = SqliteLog(place / "log.db")
+    log.append([act(number, "y" * 200) for number in range(1, events + 1)])
+    log.close()
+    return place / "log.db"
+
+
+@pytest.mark.parametrize("statement", ["UPDATE event SET at_ms = 0 WHERE seq = 2", "DELETE FROM event WHERE seq = 300",
+    "INSERT OR REPLACE INTO event VALUES (2, 'act', 0, x'00')", "INSERT INTO event VALUES (500, 'act', 0, x'00')",
+    "INSERT INTO event VALUES (NULL, 'act', 0, x'00')"])  # fmt: skip
+def test_the_file_itself_is_append_only(tmp_path: Path, statement: str) -> None:
+    file = sqlite_file(tmp_path)
+    database = sqlite3.connect(file)
+    before = database.execute("SELECT * FROM event").fetchall()
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        database.execute(statement)
+    assert database.execute("SELECT * FROM event").fetchall() == before
+    database.close()
+
+
+def test_a_file_with_a_gap_is_refused(tmp_path: Path) -> None:
+    file = sqlite_file(tmp_path)
+    database = sqlite3.connect(file)
+    database.execute("DROP TRIGGER event_stays")
+    database.execute("DELETE FROM event WHERE seq = 17")
+    database.commit()
+    database.close()
+    with pytest.raises(LogError, match="has gaps"):
+        SqliteLog(file)
+
+
+def test_another_programs_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    for schema in ("CREATE TABLE users (name)", "CREATE TABLE event (id, text)", "CREATE TABLE a (b); CREATE TABLE event (c)"):
+        file = tmp_path / f"{len(schema)}.db"
+        database = sqlite3.connect(file)
+        database.executescript(schema)
+        database.close()
+        before = file.read_bytes()
+        with pytest.raises(LogError, match="database of something else"):
+            SqliteLog(file)
+        assert file.read_bytes() == before
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(file.name)] == [file.name]
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to be one" * 50, b"SQLite format 3\0" * 99])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "log.db"
+    file.write_bytes(content)
+    with pytest.raises(LogError, match="cannot open the log"):
+        SqliteLog(file)
+    assert file.read_bytes() == content
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="cannot open the log"):
+        SqliteLog(tmp_path / "missing" / "log.db")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 9])
+def test_a_damaged_file_gives_a_log_error_and_never_less_than_there_was(tmp_path: Path, cut: int) -> None:
+    """The file is cut short, or one page of it is overwritten: it is refused when opened or read."""
+    for damage in ("cut", "zeros"):
+        place = tmp_path / damage
+        place.mkdir()
+        file = sqlite_file(place)
+        data = file.read_bytes()
+        pages = len(data) // 4096
+        assert pages > cut + 1
+        if damage == "cut":
+            file.write_bytes(data[: -4096 * cut])
+        else:
+            file.write_bytes(data[: 4096 * cut] + bytes(4096) + data[4096 * (cut + 1) :])
+        with pytest.raises(LogError):
+            list(SqliteLog(file).read())
+
+
+def test_an_event_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = sqlite_file(tmp_path, 5)
+    database = sqlite3.connect(file)
+    database.execute("INSERT INTO event VALUES (6, 'act', 0, ?)", (encode(act(6)).replace(b'"v":1', b'"v":2'),))
+    database.commit()
+    database.close()
+    log = SqliteLog(file)
+    with pytest.raises(LogError, match=r"event 6 cannot be read: its version is 2.*newer Tidegate"):
+        list(log.read())
+    log.close()
+    with pytest.raises(LogError):
+        log.append([act(7)])
+    with pytest.raises(LogError):
+        list(log.read())

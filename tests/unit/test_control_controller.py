@@ -1,0 +1,447 @@
+"""The controller: one order, answers only when durable, nothing of what failed, and plans that are on record first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import COMPONENT, OTHER, HandClock, Plant
+from tests.snapshots import difference, snapshot
+from tidegate.control import acts, devices
+from tidegate.control.acts import Who
+from tidegate.control.controller import Controller
+from tidegate.control.starting import StartRequest, start_rollout
+from tidegate.control.state import ServerState, fold
+from tidegate.control.views import status_view
+from tidegate.core.admission import NotYet
+from tidegate.core.errors import Refused, TidegateError
+from tidegate.core.wire import decode as decode_value
+from tidegate.core.model import Plan
+from tidegate.log.events import Act, Event, PlanPublished
+from tidegate.log.port import LogError
+from tidegate.log.sqlite import SqliteLog
+from tidegate.trust.durable import write_durably
+from tidegate.trust.publisher import Publisher
+
+BY = Who("ada", "test")
+NUMBERS = itertools.count()
+
+
+class Slow(SqliteLog):
+    """A log whose disk takes its time: an append waits until it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def append(self, events: Sequence[Event]) -> int:
+        assert self.gate.wait(20)
+        return super().append(events)
+
+
+def fill_disk(log: SqliteLog, full: bool) -> None:
+    """Let SQLite itself say that there is no room, by the greatest size that the file may have."""
+    database = log._db  # pyright: ignore[reportPrivateUsage]
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages if full else 1 << 30}")
+
+
+def act(number: int, size: int = 10) -> Act:
+    return Act(at_ms=number, what="note", who="ada", why="x" * size, body={"number": number})
+
+
+@contextlib.asynccontextmanager
+async def running(controller: Controller) -> AsyncIterator[asyncio.Task[None]]:
+    work = asyncio.create_task(controller.run())
+    try:
+        yield work
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+async def settled(controller: Controller) -> None:
+    for _ in range(3):
+        await controller.ask(lambda state, now_ms: ([], None))
+
+
+def note(number: int, size: int = 10) -> Any:
+    return lambda state, now_ms: ([act(number, size)], number)
+
+
+def same(controller: Controller, log: SqliteLog) -> None:
+    """The living state is what a replay of the log gives, to the last bit, and looks the same."""
+    replayed = fold(event for _, event in log.read())
+    assert not difference(snapshot(controller.state), snapshot(replayed))
+    now_ms = controller.now_ms()
+    assert status_view(controller.state, now_ms, "") == status_view(replayed, now_ms, "")
+
+
+def test_questions_that_come_at_once_are_answered_in_the_order_of_the_log(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    async def scene() -> list[int]:
+        async with running(plant.controller):
+            return await asyncio.gather(*(plant.controller.ask(note(number)) for number in range(1500)))
+
+    assert asyncio.run(scene()) == list(range(1500))
+    found = [event.body["number"] for _, event in plant.log.read() if isinstance(event, Act) and event.what == "note"]
+    assert found == list(range(1500))
+
+
+def test_a_decision_sees_all_that_were_decided_before_it(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    def count(state: ServerState, now_ms: int) -> tuple[list[Event], int]:
+        return [act(now_ms)], len(state.acts)
+
+    async def scene() -> list[int]:
+        async with running(plant.controller):
+            return await asyncio.gather(*(plant.controller.ask(count) for _ in range(100)))
+
+    assert asyncio.run(scene()) == list(range(100))
+
+
+def test_nobody_has_an_answer_before_it_is_durable(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.log.close()
+    log = Slow(plant.home.log)
+    controller = Controller(log, plant.publisher, plant.clock)
+
+    async def scene() -> None:
+        async with running(controller):
+            await settled(controller)
+            log.gate.clear()
+            asked = asyncio.create_task(controller.ask(note(1)))
+            reading = asyncio.create_task(controller.ask(lambda state, now_ms: ([], len(state.acts))))
+            await asyncio.sleep(0.2)
+            assert not asked.done()
+            assert not reading.done(), "what it saw is not durable either"
+            log.gate.set()
+            assert await asked == 1
+            assert await reading == 1
+            assert log.last == 1
+
+    asyncio.run(scene())
+
+
+def test_a_refused_decision_leaves_nothing_and_its_neighbours_stand(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    def refuse(state: ServerState, now_ms: int) -> tuple[list[Event], None]:
+        raise Refused("no")
+
+    def mistake(state: ServerState, now_ms: int) -> tuple[list[Event], None]:
+        raise ZeroDivisionError
+
+    async def scene() -> list[Any]:
+        async with running(plant.controller):
+            asked = [note(1), refuse, note(2), mistake, note(3)]
+            return await asyncio.gather(*map(plant.controller.ask, asked), return_exceptions=True)
+
+    found = asyncio.run(scene())
+    assert (found[0], found[2], found[4]) == (1, 2, 3)
+    assert isinstance(found[1], Refused)
+    assert isinstance(found[3], ZeroDivisionError)
+    assert plant.log.last == 3
+
+
+def test_a_full_disk_answers_everyone_with_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    async def scene() -> None:
+        controller = plant.controller
+        async with running(controller):
+            await controller.ask(note(1))
+            before = snapshot(controller.state)
+            fill_disk(plant.log, True)
+            asked = [note(number, 50_000) for number in range(2, 6)]
+            reading = controller.ask(lambda state, now_ms: ([], len(state.acts)))
+            found = await asyncio.gather(*map(controller.ask, asked), reading, return_exceptions=True)
+            assert all(isinstance(error, LogError) for error in found[:4]), found
+            assert "the log took nothing: database or disk is full" in str(found[0])
+            assert isinstance(found[4], LogError) or found[4] == 1
+            assert snapshot(controller.state) == before
+            assert "full" in controller.trouble
+            assert plant.log.last == 1
+            fill_disk(plant.log, False)
+            assert await controller.ask(note(7)) == 7
+            assert controller.trouble == ""
+        same(controller, plant.log)
+
+    asyncio.run(scene())
+
+
+def test_an_event_that_cannot_be_written_harms_nobody_but_its_batch(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    def odd(state: ServerState, now_ms: int) -> tuple[list[Event], None]:
+        return [Act(at_ms=now_ms, what="note", who="\ud800", why="", body={})], None
+
+    async def scene() -> None:
+        async with running(plant.controller) as work:
+            with pytest.raises(LogError, match="cannot be written down"):
+                await plant.controller.ask(odd)
+            assert await plant.controller.ask(note(1)) == 1
+            assert not work.done()
+
+    asyncio.run(scene())
+    same(plant.controller, plant.log)
+
+
+def test_when_it_ends_nobody_waits_for_ever(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.log.close()
+    log = Slow(plant.home.log)
+    controller = Controller(log, plant.publisher, plant.clock)
+
+    async def scene() -> None:
+        work = asyncio.create_task(controller.run())
+        await settled(controller)
+        log.gate.clear()
+        asked = [asyncio.create_task(controller.ask(note(number))) for number in range(600)]
+        await asyncio.sleep(0.1)
+        work.cancel()
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+        assert all(isinstance(error, LogError) for error in found)
+        with pytest.raises(LogError, match="the server is stopping"):
+            await controller.ask(note(1))
+        log.gate.set()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(scene())
+
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+
+
+def enrolled(state: ServerState, now_ms: int, count: int) -> list[Event]:
+    token = {"token_id": "t", "token_hash": "h", "labels": {}, "uses": count, "expires_s": 60}
+    made, _ = acts.create_token(now_ms, BY, **token)
+    apart = fold(made)
+    events = list(made)
+    for index in range(count):
+        more, _ = devices.enrol(
+            apart,
+            now_ms,
+            token_id="t",
+            token_hash="h",
+            public_key=f"{index:064x}",
+            labels={},
+            facts={},
+            fresh_id=random.Random(index).randbytes(16).hex(),
+        )
+        for event in more:
+            apart.apply(event)
+        events += more
+    return events
+
+
+def released(plant: Plant, component: str = COMPONENT, seq: int = 1) -> Any:
+    """Log a release as the API does, but for the repository."""
+    from tidegate.core.model import ReleaseTerms, SpeedLimit
+
+    draft = plant.draft(seq, component=component)
+    now = int(plant.clock())
+    terms = ReleaseTerms(seq, "0123456789abcdef" * 2, SpeedLimit(((0, 1 << 32),), now - 1, now + 86_400))
+    return lambda state, now_ms: acts.log_release(
+        state, now_ms, BY, digest=draft.digest, manifest=draft.manifest, terms=terms
+    )
+
+
+def starts(component: str = COMPONENT, **changes: Any) -> Any:
+    said = StartRequest(component, "1", 3, **{"placebo_per_treated": 1.0, "observe_s": 10, "allow_hold": True, **changes})
+    name = f"{component}-{next(NUMBERS)}"
+    return lambda state, now_ms: start_rollout(state, now_ms, BY, said, rollout=name, arm_secret=bytes(32))
+
+
+async def under_way(plant: Plant, controller: Controller, count: int = 8, **changes: Any) -> str:
+    await controller.ask(lambda state, now_ms: (enrolled(state, now_ms, count), None))
+    await controller.ask(released(plant))
+    name = await controller.ask(starts(**changes))
+    await settled(controller)
+    return str(name)
+
+
+def standing_plan(plant: Plant, component: str = COMPONENT) -> Plan:
+    files = sorted((plant.home.repository / "targets" / "plans").glob(f"*.{component}.json"), key=lambda f: f.stat().st_mtime_ns)
+    return decode_value(Plan, files[-1].read_bytes(), "plan")
+
+
+def test_a_plan_is_on_record_before_it_stands(tmp_path: Path) -> None:
+    """At the moment at which the timestamp is written, the log holds the plan under the version that it will have."""
+    plant = Plant(tmp_path)
+    seen: list[tuple[int, int]] = []
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name == "timestamp.json":
+            recorded = [event.version for _, event in plant.log.read() if isinstance(event, PlanPublished)]
+            seen.append((publisher.next_version - 1, recorded[-1] if recorded else 0))
+        write_durably(path, data)
+
+    publisher = Publisher(plant.home.repository, plant.home.keys, write=write)
+    controller = Controller(plant.log, publisher, plant.clock)
+
+    async def scene() -> None:
+        async with running(controller):
+            await under_way(plant, controller)
+
+    asyncio.run(scene())
+    with_plans = [pair for pair in seen if pair[1]]
+    assert with_plans
+    assert all(version == recorded for version, recorded in with_plans)
+
+
+def test_a_publication_that_fails_is_tried_again_and_nothing_counts_as_standing(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    broken = [False]
+
+    def write(path: Path, data: bytes) -> None:
+        if broken[0] and path.name == "timestamp.json":
+            raise OSError(28, "No space left on device")
+        write_durably(path, data)
+
+    publisher = Publisher(plant.home.repository, plant.home.keys, write=write)
+    controller = Controller(plant.log, publisher, plant.clock)
+
+    async def scene() -> None:
+        async with running(controller):
+            await under_way(plant, controller, 4)
+            stands = dict(controller.state.published)
+            broken[0] = True
+            name = controller.state.active[COMPONENT]
+            await controller.ask(lambda s, now: acts.steer_rollout(s, now, BY, rollout=name, verb="pause"))
+            await settled(controller)
+            assert "plans could not be published" in controller.trouble
+            assert controller.state.published == stands
+            before = plant.log.last
+            await asyncio.sleep(0.7)
+            assert plant.log.last == before, "it is not tried, and recorded, at every tick"
+            broken[0] = False
+            plant.clock.ahead_s += 6
+            await asyncio.sleep(0.6)
+            await settled(controller)
+            assert standing_plan(plant).state.value == "paused"
+            await controller.ask(note(1))
+            assert controller.trouble == ""
+        same(controller, plant.log)
+
+    asyncio.run(scene())
+
+
+def test_a_plan_is_signed_anew_before_it_lapses_and_not_before(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            await under_way(plant, plant.controller, observe_s=5000)
+            first = standing_plan(plant)
+            before = plant.log.last
+            plant.clock.ahead_s += 500
+            await settled(plant.controller)
+            assert plant.log.last == before
+            plant.clock.ahead_s += 150
+            await settled(plant.controller)
+            assert standing_plan(plant).expires >= first.expires + 600
+        same(plant.controller, plant.log)
+
+    asyncio.run(scene())
+
+
+def test_a_clock_that_jumps_back_lets_no_event_go_back(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            await under_way(plant, plant.controller)
+            plant.clock.ahead_s -= 86_400
+            await plant.controller.ask(lambda state, now_ms: ([act(now_ms)], None))
+
+    asyncio.run(scene())
+    moments = [event.at_ms for _, event in plant.log.read()]
+    assert moments == sorted(moments)
+
+
+# --- random histories -----------------------------------------------------------------------------------------------
+
+
+def something(chance: random.Random, plant: Plant, controller: Controller) -> Any:
+    """One question that a device or an operator may ask; many are refused."""
+    state = controller.state
+    names = [*state.rollouts, "dreamt"]
+    name, index = chance.choice(names), chance.randrange(12)
+    device_id = state.devices[index].device.device_id if index < len(state.devices) else "0" * 32
+    claim = devices.Claim(index, device_id, chance.choice([0, state.devices[index].last_seq + 1]) if device_id != "0" * 32 else 0)
+    word = chance.choice(["announce"] * 10 + ["report"] * 8 + ["steer", "start", "retire", "signal", "token", "labels"])
+    if word == "announce":
+        said = devices.Announcement(name, 0, chance.choice([None, "ab" * 32]), 1, 1)
+        return lambda s, now: devices.announce(s, now, claim, said)
+    if word == "report":
+        rollout = state.rollouts.get(name)
+        position = rollout.position.get(index, 0) if rollout else 0
+        ring = int(rollout.evidence.ring_at_lease[position]) if rollout else 1
+        kind = chance.choice(["confirmed"] * 12 + ["reverted", "odd"])
+        said = devices.Report(devices.lease_id(name, chance.choice([ring, ring, 1]), position), kind, 1, note="ü")
+        return lambda s, now: devices.report(s, now, claim, (said,) * chance.choice([1, 1, 2]))
+    if word == "steer":
+        verb = chance.choice(["pause", "resume", "resume", "resume", "abort"])
+        return lambda s, now: acts.steer_rollout(s, now, BY, rollout=name, verb=verb)
+    if word == "start":
+        return starts(chance.choice([COMPONENT, OTHER]), caps={"site": 5})
+    if word == "retire":
+        return lambda s, now: acts.retire_device(s, now, BY, s.devices[index])
+    if word == "signal":
+        return lambda s, now: acts.signal_device(s, now, BY, s.devices[index])
+    if word == "labels":
+        return lambda s, now: acts.set_budget(now, BY, component=COMPONENT, max_harmed_30d=chance.randrange(5, 50))
+    return lambda s, now: acts.create_token(
+        now, BY, token_id=f"{now}", token_hash="x", labels={"site": "ATL"}, uses=1, expires_s=9
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 30))])
+def test_a_replay_of_the_log_is_the_living_state_after_any_history(tmp_path: Path, seed: int) -> None:
+    """Random questions in random batches, time that jumps, and a disk that is full now and then."""
+    chance, plant = random.Random(seed), Plant(tmp_path)
+    answers: list[Any] = []
+
+    async def scene() -> None:
+        controller = plant.controller
+        async with running(controller) as work:
+            await controller.ask(lambda state, now_ms: (enrolled(state, now_ms, 12), None))
+            for component in (COMPONENT, OTHER):
+                await controller.ask(released(plant, component))
+                await controller.ask(starts(component))
+            for turn in range(60):
+                asked = [something(chance, plant, controller) for _ in range(chance.randrange(1, 12))]
+                fill_disk(plant.log, turn % 9 == 8)
+                answers.extend(await asyncio.gather(*map(controller.ask, asked), return_exceptions=True))
+                fill_disk(plant.log, False)
+                plant.clock.ahead_s += chance.choice([0, 0.5, 1, 3, 12])
+                if turn % 15 == 14:
+                    await settled(controller)
+                    same(controller, plant.log)
+                assert not work.done(), work
+            await settled(controller)
+            same(controller, plant.log)
+
+    asyncio.run(scene())
+    broken = [answer for answer in answers if isinstance(answer, Exception) and not isinstance(answer, TidegateError)]
+    assert not broken, broken[:3]
+    assert sum(isinstance(answer, tuple) and len(answer) == 3 for answer in answers) > 10, "hardly a lease was given"
+    assert any(isinstance(answer, NotYet) for answer in answers)
+    plant.log.close()
+    again = Plant(tmp_path)
+    assert snapshot(again.controller.state) == snapshot(fold(event for _, event in again.log.read()))
+    assert isinstance(again.clock, HandClock)
+    again.log.close()
