@@ -80,6 +80,7 @@ class World:
         component: str = COMPONENT,
         replaces: tuple[str, ...] = ("any", "absent"),
         dwell_s: int = 0,
+        after_restart: bool = False,
     ) -> Candidate:
         """Make, sign and accept a release; devices see it with the next plan."""
         source = self.directory / f"content-{component}-{seq}"
@@ -89,7 +90,8 @@ class World:
         data = pack_payload(source)
         payload = describe_payload(data)
         store_payload(self.repo, data, payload)
-        health = Health(soak_s, 1, False, tuple(Probe(f"probe-{i}", command) for i, command in enumerate(probes)))
+        found = tuple(Probe(f"probe-{i}", command) for i, command in enumerate(probes))
+        health = Health(soak_s, 1, after_restart, found)
         manifest = Manifest(component, f"1.{seq}", seq, driver, payload, health, replaces, activate)
         now = self.now()
         speed = SpeedLimit(((0, SHARE_ONE),), now - 10, now + 86_400, dwell_s=dwell_s, clock_slack_s=0)

@@ -221,3 +221,43 @@ def test_reports_wait_while_the_server_refuses_the_credential(world: World, devi
     world.on_report = lambda report: (401, {"detail": "revoked"})
     device.agent.turn()
     assert len(outbox.waiting()) == 1 and "revoked" in device.log.getvalue()
+
+
+@pytest.mark.parametrize("arm", ["treated", "placebo"])
+def test_after_restart_starts_what_runs_anew_and_probes_once_more(world: World, device: Device, arm: str) -> None:
+    device.install()
+    world.arm = arm
+    starts = device.directory / "work" / "starts"
+    line = ("sh", "-c", f"echo start >> {starts}")
+    candidate = world.release(
+        2, {"rules": "good 2"}, driver="command", probes=(HEALTHY,), activate=line, soak_s=3, after_restart=True
+    )
+    world.publish(candidate)
+    device.run(device.reported("confirmed", 2))
+    if arm == "treated":
+        assert starts.read_text() == "start\n" * 2, "once to activate, once after the soak"
+        assert device.installed() == candidate.sha256
+
+
+def test_a_release_that_cannot_start_again_after_its_soak_is_taken_back(world: World, device: Device) -> None:
+    installed = device.install()
+    once = device.directory / "work" / "once"
+    line = ("sh", "-c", f"test ! -e {once} && touch {once}")
+    sick = world.release(2, {"rules": "r"}, driver="command", probes=(HEALTHY,), activate=line, after_restart=True)
+    world.publish(sick)
+    device.run(device.reported("reverted", 1))
+    assert device.installed() == installed
+    assert "after its soak" in world.reports[-1]["note"]
+
+
+def test_a_release_whose_rollout_ended_is_taken_back_but_not_condemned(world: World, device: Device) -> None:
+    installed = device.install()
+    candidate = world.release(2, {"rules": "good 2"}, probes=(HEALTHY,), soak_s=500)
+    world.publish(candidate)
+    device.run(lambda: device.state() is State.PROBING)
+    world.publish(candidate, state=PlanState.HALTED)
+    device.run(device.reported("reverted", 1))
+    assert device.installed() == installed
+    assert not device.machine.slots.condemned(candidate.sha256), "an aborted release may be good"
+    world.publish(candidate, rollout="r3")
+    device.run(lambda: device.state() is State.PROBING)

@@ -114,12 +114,15 @@ def probe(machine: Machine, tools: Tools) -> Result:
     moved = _moved(machine) if treated else ""
     if moved or not healthy(results):
         return _sick(moved or _first_failure(results), results)
-    return _soaked(machine, tools, candidate.health, results)
+    left_s = machine.soak.began_s + candidate.health.soak_s - tools.clock.boot_s()
+    if left_s <= 0 and candidate.health.after_restart and not machine.soak.restarted:
+        machine.soak.restarted = True
+        wrong = attempt(driver.sham, place)  # what runs is started anew, in both arms alike
+        return _sick(f"it did not start again after its soak: {wrong}", results) if wrong else Wait(0.0, "restarted")
+    return _soaked(machine, tools, candidate.health, results, left_s)
 
 
-def _soaked(machine: Machine, tools: Tools, health: Health, results: list[ProbeResult]) -> Result:
-    assert machine.soak is not None
-    left_s = machine.soak.began_s + health.soak_s - tools.clock.boot_s()
+def _soaked(machine: Machine, tools: Tools, health: Health, results: list[ProbeResult], left_s: float) -> Result:
     if left_s <= 0:
         return Happened(Event.HEALTHY, {"kind": Outcome.CONFIRMED.value, "probes": _kept(results), "note": ""})
     tools.plans.hurry(max(health.interval_s, health.soak_s / 10))

@@ -54,6 +54,7 @@ class Soak:
 
     began_s: float
     woken: bool = False
+    restarted: bool = False
 
 
 class Machine:

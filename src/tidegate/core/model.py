@@ -106,7 +106,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """When a device counts as healthy: every probe passes, again and again, through the whole soak."""
+    """When a device counts as healthy: every probe passes, again and again, through the whole soak.
+
+    With `after_restart` what runs is then started anew, and every probe must pass once more.
+    """
 
     soak_s: int
     interval_s: int = 1
