@@ -14,7 +14,13 @@ from typing import Any
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "vectors" / "assign.json"
 WORD = 2**64
-DEVICES = ["00" * 16, "ff" * 16, "000102030405060708090a0b0c0d0e0f", "00112233445566778899aabbccddeeff", "80" + "00" * 15]
+DEVICES = [
+    "00" * 16,
+    "ff" * 16,
+    "000102030405060708090a0b0c0d0e0f",
+    "00112233445566778899aabbccddeeff",
+    "80" + "00" * 15,
+]
 SALTS = ["00" * 16, "ff" * 16, "0123456789abcdeffedcba9876543210", "8000000000000000" + "0000000000000001"]
 SECRETS = [("00" * 32, "r1", 0), ("00" * 32, "r1", 1), ("00" * 32, "r1", 2), ("5a" * 32, "edr-rules-a1b2c3", 7)]
 

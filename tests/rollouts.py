@@ -1,4 +1,4 @@
-"""A rollout driven through core and the fold, the way the controller does it; it checks the promise after every step."""
+"""A rollout driven through core and the fold, as the controller does it; the promise is checked at every step."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Course:
                 return
             self.take(due)
             self.fleet.check()
-        raise AssertionError(f"after {MOST_DUE} steps still more is due: {due}")
+        raise AssertionError(f"after {MOST_DUE} steps still more is due")
 
     def take(self, due: ClosedRing | Verdict) -> None:
         """Fold one thing that is due."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
@@ -31,6 +32,7 @@ from tidegate.trust.credentials import authorization, load_secrets
 from tidegate.trust.layout import release_role
 from tidegate.trust.metadata import latest_bytes
 from tidegate.trust.publisher import Publisher
+from tidegate.trust.tokens import possession_message
 
 COMPONENT, OTHER = "edr-rules", "dns-filter"
 T = TypeVar("T")
@@ -51,6 +53,13 @@ def _template() -> Path:
     place = Path(tempfile.mkdtemp(prefix="tidegate-test-"))
     make_control_plane(Home(place / "home"), place / "offline", [COMPONENT, OTHER])
     return place
+
+
+def enrolment(token: str, key: Ed25519PrivateKey | None = None, **changes: Any) -> dict[str, Any]:
+    """What a device sends to enrol, with the proof that its key is its own."""
+    key = key or Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw().hex()
+    return {"token": token, "public_key": public, "proof": key.sign(possession_message(token, public)).hex(), **changes}
 
 
 class Plant:
@@ -83,7 +92,7 @@ class Plant:
     def sign(self, draft: Draft) -> bytes:
         """Sign it upon the newest list of releases."""
         newest = latest_bytes(self.home.repository, release_role(draft.manifest.component))
-        return sign_draft(draft, newest, self.offline, SpeedOptions.for_trial(86_400), 10)
+        return sign_draft(draft, newest, self.offline, SpeedOptions.for_trial(86_400))
 
 
 class Device:
@@ -182,8 +191,7 @@ class World(Plant):
         return str(reply.json()["token"])
 
     def enrol(self, token: str = "", **changes: Any) -> Device:
-        message = {"token": token or self.token(), "public_key": secrets.token_hex(32), **changes}
-        reply = self.devices.post("/v1/enrol", json=message)
+        reply = self.devices.post("/v1/enrol", json=enrolment(token or self.token(), **changes))
         assert reply.status_code == 200, reply.text
         return Device(self, reply.json())
 

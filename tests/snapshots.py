@@ -25,7 +25,7 @@ def snapshot(value: Any) -> Any:
     if isinstance(value, list | tuple | deque):
         return [snapshot(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((repr(snapshot(item)) for item in value))
+        return sorted(repr(snapshot(item)) for item in value)
     if isinstance(value, msgspec.Struct):
         return (type(value).__name__, snapshot(msgspec.structs.asdict(value)))
     if dataclasses.is_dataclass(value):

@@ -176,9 +176,7 @@ def test_threads_that_append_at_once_get_numbers_without_gaps(log: Log) -> None:
     assert found[::2] == found[1::2], "a batch stays together"
 
 
-def test_a_second_writer_is_refused_and_the_first_goes_on(
-    log: Log, store: Implementation, tmp_path: Path
-) -> None:
+def test_a_second_writer_is_refused_and_the_first_goes_on(log: Log, store: Implementation, tmp_path: Path) -> None:
     log.append([act(1)])
     done = in_another_process(store, tmp_path, "log.append([act(2)])")
     assert done.returncode != 0
@@ -330,7 +328,11 @@ def test_a_file_with_a_gap_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_programs_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
-    for schema in ("CREATE TABLE users (name)", "CREATE TABLE event (id, text)", "CREATE TABLE a (b); CREATE TABLE event (c)"):
+    for schema in (
+        "CREATE TABLE users (name)",
+        "CREATE TABLE event (id, text)",
+        "CREATE TABLE a (b); CREATE TABLE event (c)",
+    ):
         file = tmp_path / f"{len(schema)}.db"
         database = sqlite3.connect(file)
         database.executescript(schema)

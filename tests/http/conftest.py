@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from tests.server import World
 
 Refuses = Callable[..., AbstractContextManager[list[httpx.Response]]]

@@ -1,17 +1,17 @@
-"""What devices send: malformed, oversized, forged, replayed or misplaced, it is refused in one way, and nothing changes."""
+"""What devices send: malformed, oversized, forged, replayed or misplaced, it is refused, and nothing changes."""
 
 from __future__ import annotations
 
 import json
 import re
-import secrets
 import socket
 from typing import Any
 
 import pytest
-
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.http.conftest import Refuses, check_problem
-from tests.server import COMPONENT, Device, World
+from tests.server import COMPONENT, Device, World, enrolment
+
 from tidegate.control.state import fold
 from tidegate.log.events import Reported
 from tidegate.trust.credentials import DeviceSecrets, authorization
@@ -101,7 +101,9 @@ def test_another_method_is_refused(still: World, refuses: Refuses, path: str, me
     assert replies[0].headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/enrol/", "/v1/ENROL", "/v2/enrol", "/api/v1/status", "/healthz", "/repo"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/enrol/", "/v1/ENROL", "/v2/enrol", "/api/v1/status", "/healthz", "/repo"]
+)
 def test_an_unknown_path_is_refused(still: World, refuses: Refuses, path: str) -> None:
     with refuses(still, 404, "there is nothing at") as replies:
         replies += [still.devices.get(path), still.devices.post(path, content=b"{}")]
@@ -220,9 +222,7 @@ def test_a_device_outside_of_the_roster(rolling: tuple[World, list[Device], str]
         replies.append(newcomer.announce(rollout))
 
 
-def test_a_repeated_announcement_gets_the_same_lease_and_one_event(
-    rolling: tuple[World, list[Device], str]
-) -> None:
+def test_a_repeated_announcement_gets_the_same_lease_and_one_event(rolling: tuple[World, list[Device], str]) -> None:
     world, devices, rollout = rolling
     first = [device.announce(rollout).json() for device in devices]
     before = world.quiet()
@@ -240,15 +240,13 @@ def test_an_older_message_is_refused_after_a_newer_one(
     device, answer = leased(devices, rollout)[0]
     device.seq = 50
     assert device.report(answer["lease_id"]).status_code == 200
-    with refuses(world, 409, "request 9 is older than 51") as replies:
+    with refuses(world, 412, "request 9 is older than 51") as replies:
         replies.append(device.announce(rollout, header_seq=9))
         body = {"reports": [{**REPORT, "lease_id": answer["lease_id"]}]}
         replies.append(device.post("/v1/reports", body, seq=9))
 
 
-def test_a_report_for_a_lease_that_is_not_ones_own(
-    rolling: tuple[World, list[Device], str], refuses: Refuses
-) -> None:
+def test_a_report_for_a_lease_that_is_not_ones_own(rolling: tuple[World, list[Device], str], refuses: Refuses) -> None:
     world, devices, rollout = rolling
     (mine, own), (_, others) = leased(devices, rollout)[:2]
     with refuses(world, 400, "was not given to this device") as replies:
@@ -256,13 +254,20 @@ def test_a_report_for_a_lease_that_is_not_ones_own(
         name, _, position = own["lease_id"].split(":")
         replies.append(mine.report(f"{name}:2:{position}"))  # a ring that it has had no lease in
     with refuses(world, 400, "there is no lease") as replies:
-        bad = ["", "x", "dreamt:1:0", f"{name}:1", f"{name}:x:0", f"{name}:1:-1", f"{name}:1:²", f"{name}:{'9' * 5000}:1"]
+        bad = [
+            "",
+            "x",
+            "dreamt:1:0",
+            f"{name}:1",
+            f"{name}:x:0",
+            f"{name}:1:-1",
+            f"{name}:1:²",
+            f"{name}:{'9' * 5000}:1",
+        ]
         replies += [mine.report(lease_id) for lease_id in bad]
 
 
-def test_one_bad_report_among_good_ones_takes_none(
-    rolling: tuple[World, list[Device], str], refuses: Refuses
-) -> None:
+def test_one_bad_report_among_good_ones_takes_none(rolling: tuple[World, list[Device], str], refuses: Refuses) -> None:
     world, devices, rollout = rolling
     device, answer = leased(devices, rollout)[0]
     good = {**REPORT, "lease_id": answer["lease_id"]}
@@ -355,24 +360,24 @@ def test_an_expired_plan_gets_nobody_a_lease(world: World) -> None:
 
 
 def test_a_token_that_is_unknown_expired_or_used_up(world: World, refuses: Refuses) -> None:
-    key = {"public_key": "ab" * 32}
+    key = Ed25519PrivateKey.generate()
     token = world.token(uses=1, expires_s=60)
     forged = token[:-1] + ("0" if token[-1] != "0" else "1")
     with refuses(world, 401, "this enrolment token is not known here") as replies:
-        replies.append(world.devices.post("/v1/enrol", json={"token": forged, **key}))
-    assert world.devices.post("/v1/enrol", json={"token": token, **key}).status_code == 200
+        replies.append(world.devices.post("/v1/enrol", json=enrolment(forged, key)))
+    assert world.devices.post("/v1/enrol", json=enrolment(token, key)).status_code == 200
     with refuses(world, 401, "has been used 1 times already") as replies:
-        replies.append(world.devices.post("/v1/enrol", json={"token": token, "public_key": "cd" * 32}))
+        replies.append(world.devices.post("/v1/enrol", json=enrolment(token)))
     world.pass_s(61)
     with refuses(world, 401, "has expired") as replies:
-        replies.append(world.devices.post("/v1/enrol", json={"token": token, **key}))
+        replies.append(world.devices.post("/v1/enrol", json=enrolment(token, key)))
 
 
 def test_a_token_for_another_root(world: World, refuses: Refuses) -> None:
     token = world.token()
     other = f"tg1.{'0' * 64}.{token.split('.', 2)[2]}"
     before = world.quiet()
-    reply = world.devices.post("/v1/enrol", json={"token": other, "public_key": "ab" * 32})
+    reply = world.devices.post("/v1/enrol", json=enrolment(other))
     assert reply.status_code in (400, 401, 404), reply.text
     check_problem(reply, reply.status_code, "root")
     assert world.quiet() == before
@@ -381,20 +386,16 @@ def test_a_token_for_another_root(world: World, refuses: Refuses) -> None:
 def test_labels_that_the_token_does_not_grant(world: World, refuses: Refuses) -> None:
     token = world.token(labels={"site": "ATL"})
     with refuses(world, 409, "does not grant the label site=CDG") as replies:
-        replies.append(
-            world.devices.post("/v1/enrol", json={"token": token, "public_key": "ab" * 32, "labels": {"site": "CDG"}})
-        )
+        replies.append(world.devices.post("/v1/enrol", json=enrolment(token, labels={"site": "CDG"})))
     with refuses(world, 409, "does not grant the label rack=1") as replies:
-        replies.append(
-            world.devices.post("/v1/enrol", json={"token": token, "public_key": "ab" * 32, "labels": {"rack": "1"}})
-        )
+        replies.append(world.devices.post("/v1/enrol", json=enrolment(token, labels={"rack": "1"})))
     device = world.enrol(token)
     assert world.controller.state.devices[device.index].device.labels == {"site": "ATL"}
 
 
 def test_the_same_key_twice_is_the_same_device(world: World) -> None:
     token = world.token(uses=1)
-    message = {"token": token, "public_key": secrets.token_hex(32), "facts": {"os": "x"}}
+    message = enrolment(token, facts={"os": "x"})
     first = world.devices.post("/v1/enrol", json=message).json()
     before = world.quiet()
     assert world.devices.post("/v1/enrol", json=message).json() == first
@@ -402,6 +403,25 @@ def test_the_same_key_twice_is_the_same_device(world: World) -> None:
     assert first.keys() == {"device_id", "index", "credential", "root"}
     assert first["root"].encode() == (world.home.repository / "metadata" / "1.root.json").read_bytes()
     assert Device(world, first).announce("x").status_code == 404, "the credential counts"
+
+
+def test_a_public_key_alone_gets_nobodys_identity(world: World, refuses: Refuses) -> None:
+    """Who knows a device's public key, and has a token, cannot become that device."""
+    token, key = world.token(), Ed25519PrivateKey.generate()
+    message = enrolment(token, key)
+    assert world.devices.post("/v1/enrol", json=message).status_code == 200
+    other = world.token()
+    with refuses(world, 401, "was not made with this public key's private key") as replies:
+        replies.append(world.devices.post("/v1/enrol", json={**message, "token": other}))
+        replies.append(world.devices.post("/v1/enrol", json={**message, "proof": enrolment(token)["proof"]}))
+    with refuses(world, 400, "proof must be 128") as replies:
+        replies.append(world.devices.post("/v1/enrol", json={**message, "proof": ""}))
+
+
+def test_devices_without_a_key_are_all_different(world: World) -> None:
+    token = world.token()
+    found = [world.devices.post("/v1/enrol", json={"token": token}).json() for _ in range(3)]
+    assert len({answer["device_id"] for answer in found}) == 3
 
 
 def test_what_the_log_keeps_of_a_token_is_no_token(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What operators send: without the token, malformed, unsigned, or at the wrong moment it is refused, and nothing changes."""
+"""What operators send: malformed, unsigned, without the token or too early, it is refused, and nothing changes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from typing import Any
 
 import pytest
-
 from tests.http.conftest import Refuses, check_problem
 from tests.server import COMPONENT, OTHER, Device, World
+
 from tidegate.control.state import fold
 from tidegate.core.wire import encode
 from tidegate.trust.credentials import load_secrets
@@ -26,7 +26,7 @@ PATHS = ["/api/v1/status", "/api/v1/devices", "/api/v1/releases", "/api/v1/rollo
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", "Basic eDp5"])
 def test_without_the_operators_token(still: World, refuses: Refuses, path: str, header: str | None) -> None:
-    headers = {} if header is None else {"authorization": header.encode("utf-8")}
+    headers = {} if header is None else {"authorization": header}
     with refuses(still, 401, "operators' token") as replies:
         for method in ("GET", "POST", "PUT"):
             request = still.operators.build_request(method, path, content=b"{}")
@@ -45,7 +45,9 @@ def test_anyone_may_ask_whether_it_lives(still: World) -> None:
 def test_a_device_has_no_way_into_the_operators_port(still: World, refuses: Refuses) -> None:
     device = still.enrol()
     with refuses(still, 401, "operators' token") as replies:
-        replies.append(still.operators.get("/api/v1/devices", headers={"authorization": f"Tidegate {device.credential}"}))
+        replies.append(
+            still.operators.get("/api/v1/devices", headers={"authorization": f"Tidegate {device.credential}"})
+        )
 
 
 @pytest.mark.parametrize(

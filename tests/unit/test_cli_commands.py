@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.server import COMPONENT, Device, World
+
 from tidegate.cli.main import run
 
 Run = Callable[..., tuple[int, str, str]]
+START = ("rollout", "start", "--release", "1")
 
 
 @pytest.fixture
@@ -134,10 +135,10 @@ def test_the_whole_way_by_hand(world: World, tidegate: Run, tmp_path: Path) -> N
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "token").read_text().strip() not in out
     server = str(world.devices.base_url)
+    words = ["enrol", "--server", server, "--token-file", tmp_path / "token", "--agent-home"]
     for number in range(4):
-        words = ["--server", server, "--token-file", tmp_path / "token", "--agent-home", tmp_path / f"agent{number}"]
-        assert tidegate("enrol", *words)[0] == 0
-    one_line(tidegate("enrol", *words), 1, "is enrolled already")
+        assert tidegate(*words, tmp_path / f"agent{number}")[0] == 0
+    one_line(tidegate(*words, tmp_path / "agent3"), 1, "is enrolled already")
     code, out, _ = tidegate("device", "list", "--json")
     assert [device["labels"] for device in json.loads(out)["devices"]] == [{"site": "ATL"}] * 4
     content = tmp_path / "content"
@@ -146,7 +147,9 @@ def test_the_whole_way_by_hand(world: World, tidegate: Run, tmp_path: Path) -> N
     create = ["release", "create", content, "--component", COMPONENT, "--version", "2026.1", "--seq", 1]
     code, out, _ = tidegate(*create, "--driver", "files", "--soak-s", 2, "--out-dir", tmp_path / "draft")
     assert (code, "tidegate release sign" in out) == (0, True)
-    code, out, err = tidegate("release", "sign", tmp_path / "draft", "--trial", "--offline-keys", world.offline, "--json")
+    code, out, err = tidegate(
+        "release", "sign", tmp_path / "draft", "--trial", "--offline-keys", world.offline, "--json"
+    )
     assert code == 0, err
     digest = json.loads(out)["digest"]
     code, out, _ = tidegate("release", "list")
@@ -173,11 +176,11 @@ def test_a_release_that_was_changed_on_disk_is_not_signed(world: World, tidegate
     world.draft(1)
     draft = next(path for path in world.directory.iterdir() if path.name.startswith("release-"))
     (draft / "payload.tar").write_bytes(b"x" + (draft / "payload.tar").read_bytes()[1:])
-    words = ("release", "sign", draft, "--offline-keys", world.offline)
+    words = ("release", "sign", draft, "--offline-keys", world.offline, "--trial")
     one_line(tidegate(*words), 1, "payload")
     (draft / "manifest.json").write_text((draft / "manifest.json").read_text() + "\n")
     one_line(tidegate(*words), 2, "is not as it was written")
-    one_line(tidegate("release", "sign", tmp_path / "nothing"), 2, "holds no release")
+    one_line(tidegate("release", "sign", tmp_path / "nothing", "--trial"), 2, "holds no release")
     assert not world.controller.state.releases
 
 
@@ -186,10 +189,10 @@ def test_a_release_that_was_changed_on_disk_is_not_signed(world: World, tidegate
     [
         (("dreamt",), 2, "dreamt"),
         (("rollout", "start"), 2, "--component"),
-        (("rollout", "start", "--component", "x", "--release", "1", "--max-harmed", "few"), 2, "--max-harmed"),
-        (("rollout", "start", "--component", COMPONENT, "--release", "1", "--max-harmed", "3"), 2, "no release '1'"),
-        (("rollout", "start", "--component", COMPONENT, "--release", "1", "--max-harmed", "3", "--cap", "x"), 2, "--cap"),
-        (("rollout", "start", "--component", "x", "--release", "1", "--max-harmed", "3", "--observe", "soon"), 2, "90s"),
+        ((*START, "--component", "x", "--max-harmed", "few"), 2, "--max-harmed"),
+        ((*START, "--component", COMPONENT, "--max-harmed", "3"), 2, "no release '1'"),
+        ((*START, "--component", COMPONENT, "--max-harmed", "3", "--cap", "x"), 2, "--cap"),
+        ((*START, "--component", "x", "--max-harmed", "3", "--observe", "soon"), 2, "90s"),
         (("rollout", "pause", "dreamt"), 2, "there is no rollout 'dreamt'"),
         (("rollout", "watch", "../../etc"), 2, ""),
         (("token", "create", "--uses", "0"), 2, "uses must be 1"),

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.server import COMPONENT, OTHER, HandClock, Plant
 from tests.snapshots import difference, snapshot
+
 from tidegate.control import acts, devices
 from tidegate.control.acts import Who
 from tidegate.control.controller import Controller
@@ -23,8 +23,8 @@ from tidegate.control.state import ServerState, fold
 from tidegate.control.views import status_view
 from tidegate.core.admission import NotYet
 from tidegate.core.errors import Refused, TidegateError
-from tidegate.core.wire import decode as decode_value
 from tidegate.core.model import Plan
+from tidegate.core.wire import decode as decode_value
 from tidegate.log.events import Act, Event, PlanPublished
 from tidegate.log.port import LogError
 from tidegate.log.sqlite import SqliteLog
@@ -261,7 +261,9 @@ def released(plant: Plant, component: str = COMPONENT, seq: int = 1) -> Any:
 
 
 def starts(component: str = COMPONENT, **changes: Any) -> Any:
-    said = StartRequest(component, "1", 3, **{"placebo_per_treated": 1.0, "observe_s": 10, "allow_hold": True, **changes})
+    said = StartRequest(
+        component, "1", 3, **{"placebo_per_treated": 1.0, "observe_s": 10, "allow_hold": True, **changes}
+    )
     name = f"{component}-{next(NUMBERS)}"
     return lambda state, now_ms: start_rollout(state, now_ms, BY, said, rollout=name, arm_secret=bytes(32))
 
@@ -275,7 +277,9 @@ async def under_way(plant: Plant, controller: Controller, count: int = 8, **chan
 
 
 def standing_plan(plant: Plant, component: str = COMPONENT) -> Plan:
-    files = sorted((plant.home.repository / "targets" / "plans").glob(f"*.{component}.json"), key=lambda f: f.stat().st_mtime_ns)
+    files = sorted(
+        (plant.home.repository / "targets" / "plans").glob(f"*.{component}.json"), key=lambda f: f.stat().st_mtime_ns
+    )
     return decode_value(Plan, files[-1].read_bytes(), "plan")
 
 
@@ -382,7 +386,9 @@ def something(chance: random.Random, plant: Plant, controller: Controller) -> An
     names = [*state.rollouts, "dreamt"]
     name, index = chance.choice(names), chance.randrange(12)
     device_id = state.devices[index].device.device_id if index < len(state.devices) else "0" * 32
-    claim = devices.Claim(index, device_id, chance.choice([0, state.devices[index].last_seq + 1]) if device_id != "0" * 32 else 0)
+    claim = devices.Claim(
+        index, device_id, chance.choice([0, state.devices[index].last_seq + 1]) if device_id != "0" * 32 else 0
+    )
     word = chance.choice(["announce"] * 10 + ["report"] * 8 + ["steer", "start", "retire", "signal", "token", "labels"])
     if word == "announce":
         said = devices.Announcement(name, 0, chance.choice([None, "ab" * 32]), 1, 1)

@@ -1,4 +1,4 @@
-"""Leases: whatever devices, operators and time do, in any order, the certain rule holds and nothing is granted twice."""
+"""Leases: whatever devices, operators and time do, the certain rule holds and nothing is granted twice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.rollouts import Course, Fleet, run_good, spec_of
+
 from tidegate.core.admission import Grant, Never, NotYet
 from tidegate.core.caps import Cap
 from tidegate.core.looks import plan_looks
@@ -17,6 +17,7 @@ from tidegate.core.model import Arm, Outcome, PlanState
 
 SITES = ("ATL", "CDG", "NRT")
 WORDS = ("announce", "announce", "rush", "report", "report", "good", "good", "again", "tick", "tick", "long", "revert")
+REPORTS = {"report": Outcome.CONFIRMED, "revert": Outcome.REVERTED}
 STEERING = ("pause", "resume", "abort")
 acts = st.lists(st.tuples(st.sampled_from(WORDS + STEERING[:2]), st.integers(0, 1 << 20)), min_size=20, max_size=150)
 
@@ -29,14 +30,12 @@ def play(course: Course, word: str, number: int) -> None:
     elif word == "rush":  # everybody at once, the last first
         for each in reversed(range(course.rollout.devices)):
             course.announce(each)
-    elif word == "report":
-        course.report(position, Outcome.CONFIRMED)
+    elif word in REPORTS:
+        course.report(position, REPORTS[word])
     elif word == "good":  # all but every so-many-th confirm
         for each in range(course.rollout.devices):
             if each % (2 + number % 7):
                 course.report(each, Outcome.CONFIRMED)
-    elif word == "revert":
-        course.report(position, Outcome.REVERTED)
     elif word == "again":  # an old report, once more
         for ring in course.leases(position):
             course.report(position, Outcome.CONFIRMED, ring)
@@ -76,7 +75,7 @@ def test_long_histories_with_silent_late_and_reverted_devices(seed: int) -> None
     for _ in range(400):
         word = chance.choice(WORDS + STEERING[:2])
         position = chance.randrange(40)
-        if word == "revert" and chance.random() < 0.98 or word == "good":
+        if (word == "revert" and chance.random() < 0.98) or word == "good":
             word = "report"
         if word == "report" and position in silent and chance.random() < 0.9:
             continue
@@ -86,7 +85,11 @@ def test_long_histories_with_silent_late_and_reverted_devices(seed: int) -> None
 
 @settings(max_examples=40)
 @given(
-    st.lists(st.tuples(st.integers(0, 1), st.sampled_from(WORDS + STEERING), st.integers(0, 1 << 20)), min_size=20, max_size=150),
+    st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from(WORDS + STEERING), st.integers(0, 1 << 20)),
+        min_size=20,
+        max_size=150,
+    ),
     st.integers(1, 4),
 )
 def test_caps_hold_over_two_rollouts_at_once(acts: list[tuple[int, str, int]], at_most: int) -> None:
@@ -171,9 +174,7 @@ def test_an_announcement_that_is_repeated_gets_the_same_lease() -> None:
             assert again == Grant(first.ring, first.arm, repeated=True)
 
 
-@pytest.mark.parametrize(
-    ("verb", "answer", "words"), [("pause", NotYet, "paused"), ("abort", Never, "halted")]
-)
+@pytest.mark.parametrize(("verb", "answer", "words"), [("pause", NotYet, "paused"), ("abort", Never, "halted")])
 def test_a_rollout_that_does_not_run_grants_nothing(verb: str, answer: type, words: str) -> None:
     course = Fleet(8).start(spec_of(8, placebo_per_treated=0.0))
     course.steer(verb)

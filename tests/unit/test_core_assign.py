@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.assign_vectors import FILE, vectors
+
 from tidegate.core.assign import (
     RANK_END,
     SHARE_ONE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.rollouts import Course, Fleet, run_good, spec_of
+
 from tidegate.core.admission import Grant
 from tidegate.core.course import next_due
 from tidegate.core.model import Arm, Outcome, PlanState

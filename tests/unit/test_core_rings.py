@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.rollouts import keys_of
+
 from tidegate.core.assign import RANK_END, arm_order, rank, ring_arm_salt
 from tidegate.core.rings import Rings
 
@@ -61,7 +62,7 @@ def test_placebo_heads_the_next_ring_and_the_exposed_are_no_control(
     rings = rings_of(devices, ratio, seed=seed)
     found = drawn_out(rings, sizes)
     exposed: set[int] = set()
-    for (treated, placebo), (next_treated, next_placebo) in zip(found, found[1:], strict=False):
+    for (treated, placebo), (next_treated, next_placebo) in pairwise(found):
         exposed |= treated
         assert not placebo & exposed
         assert placebo <= next_treated | next_placebo, "placebo devices come first in the next ring"
@@ -84,7 +85,7 @@ def test_the_drawn_are_a_prefix_of_the_order(devices: int, sizes: list[int], rat
 
 @given(st.integers(2, 60), st.integers(1, 20), st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_arms_depend_on_the_secret_alone(devices: int, size: int, seed: int, chance: random.Random) -> None:
-    """Whatever order the roster lists the devices in, a device has the same place and arm; another secret moves arms."""
+    """In whatever order the roster lists them, devices have the same place and arm; another secret moves arms."""
     size = min(size, devices)
     keys = keys_of(devices, seed)
     shuffled = list(range(devices))

@@ -1,4 +1,4 @@
-"""The rollout's table: every phase is reached, every phase that is not final has a way out, the unknown changes nothing."""
+"""The rollout's table: every phase is reached, all but the final ones have a way out, the unknown changes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.rollouts import keys_of, spec_of
+
 from tidegate.core.model import PlanState
 from tidegate.core.rollout import ENDED, STEPS, Effect, Happening, Rollout, diagram, step
 

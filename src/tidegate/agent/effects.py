@@ -85,6 +85,8 @@ def announce(machine: Machine, tools: Tools) -> Result:
     except HttpRefused as error:
         return _refused(machine, tools, error)
     if isinstance(answer, Lease):
+        if tools.outbox.holds(answer.lease_id):  # a lease has one outcome, and it is on its way
+            return not_yet(machine, tools, tools.settings.poll_s, "the outcome of its lease has not arrived yet")
         event = Event.LEASE_TREATED if answer.arm == Arm.TREATED.value else Event.LEASE_PLACEBO
         machine.sentence = f"has a lease of rollout {machine.record.rollout}, ring {answer.ring}"
         changes: dict[str, Any] = {"lease": answer, "report_seq": tools.sequence.take(), "kind": "", "probes": ()}
@@ -143,6 +145,8 @@ def _refused(machine: Machine, tools: Tools, error: HttpRefused) -> Result:
     if error.status == 409:
         machine.sentence = f"{error}; waits for another rollout"
         return Happened(Event.WITHDRAWN, {"refused": machine.record.rollout, "note": str(error)})
+    if error.last_seq is not None:
+        tools.sequence.go_past(error.last_seq)
     wait_s = machine.backoff.next_s(error.retry_after_s)
     if error.status >= 500 or error.status == 429:
         return Wait(wait_s, str(error))

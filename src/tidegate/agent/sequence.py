@@ -9,6 +9,8 @@ from pathlib import Path
 from tidegate.core.wire import canonical
 from tidegate.trust.durable import write_durably
 
+MOST = 10**17
+"""Numbers above this are taken for a lie: a device that followed one could never count on."""
 BLOCK = 1000
 """Numbers reserved with one write: a restart leaves a gap of at most this."""
 
@@ -34,6 +36,11 @@ class Sequence:
             self._end = end
         self._next += 1
         return self._next - 1
+
+    def go_past(self, last: int) -> None:
+        """Go on above a number that the server has seen: this device lost its count, and its clock stood earlier."""
+        if MOST > last >= self._next:
+            self._next = self._end = last + 1
 
     def _floor(self, wall: Callable[[], float]) -> int:
         try:

@@ -27,10 +27,13 @@ KEPT_LENGTH = 32 * 1024
 class HttpRefused(TidegateError):
     """The server answered with an error: its HTTP status, its sentence, and when to ask again if it said so."""
 
-    def __init__(self, status: int, sentence: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int, sentence: str, retry_after_s: float | None = None, last_seq: int | None = None
+    ) -> None:
         super().__init__(sentence)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.last_seq = last_seq
 
 
 @dataclass(slots=True)
@@ -175,6 +178,7 @@ def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
     """Read RFC 9457 problem details, or make do with the status line."""
     sentence = f"the server answered {response.status} {response.reason}"
     retry_after = _seconds(response.headers.get("Retry-After"))
+    last_seq = None
     try:
         problem = json.loads(body)
     except (ValueError, RecursionError):
@@ -184,7 +188,8 @@ def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
         if isinstance(words, str):
             sentence = f"the server refused ({response.status}): {words[:500]}"
         retry_after = _seconds(problem.get("retry_after_s")) or retry_after
-    return HttpRefused(response.status, sentence, retry_after)
+        last_seq = problem.get("last_seq") if type(problem.get("last_seq")) is int else None
+    return HttpRefused(response.status, sentence, retry_after, last_seq)
 
 
 def _seconds(value: object) -> float | None:

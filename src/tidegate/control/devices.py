@@ -49,6 +49,14 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
 
 
+class Replayed(Refused):
+    """The request is older than one that was answered; `last_seq` is that one's number: HTTP 412."""
+
+    def __init__(self, seq: int, last_seq: int) -> None:
+        super().__init__(f"request {seq} is older than {last_seq}, which was answered")
+        self.last_seq = last_seq
+
+
 class Halted(Refused):
     """The rollout is over for this device: HTTP 409."""
 
@@ -109,12 +117,12 @@ def check_claim(state: ServerState, claim: Claim) -> None:
 
     Raises:
         Untrusted: for an unknown device.
-        Refused: for a replayed request.
+        Replayed: for a request that is older than the newest one.
     """
     if claim.index >= len(state.devices) or state.devices[claim.index].device.device_id != claim.device_id:
         raise Untrusted("this device is not enrolled here; enrol it: tidegate enrol")
     if claim.seq < state.devices[claim.index].last_seq:
-        raise Refused(f"request {claim.seq} is older than {state.devices[claim.index].last_seq}, which was answered")
+        raise Replayed(claim.seq, state.devices[claim.index].last_seq)
 
 
 def announce(

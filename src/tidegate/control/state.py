@@ -195,13 +195,16 @@ class ServerState:
                 self._set_rolling(body["component"], body["max_harmed_30d"])
             case "device_signalled":
                 for name in self.active.values():
-                    rollout = self.rollouts[name]
-                    if body["index"] in rollout.position:
-                        rollout.evidence.signal(rollout.position[body["index"]])
+                    self._signalled(self.rollouts[name], body["index"])
             case "device_retired":
                 self.in_flight.leave(body["index"])
             case _:
                 pass  # an act that changes no state is on record all the same
+
+    def _signalled(self, rollout: Rollout, index: int) -> None:
+        """Count a device that is down as harmed, and as using its groups' caps again, until it is retired."""
+        if index in rollout.position and rollout.evidence.signal(rollout.position[index]):
+            self.in_flight.enter(index, rollout.spec.component, self.devices[index].device.labels)
 
     def _start(self, spec: RolloutSpec, at_ms: int) -> None:
         keys = np.array([self.devices[index].device.key for index in spec.roster], dtype=np.uint64)

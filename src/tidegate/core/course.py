@@ -260,5 +260,6 @@ def _leasable(rollout: Rollout, now_ms: int) -> bool:
 
 
 def _absent(rollout: Rollout) -> list[int]:
-    """Give the positions of late devices that have not come yet."""
-    return [position for position in rollout.overdue if not rollout.evidence.treated_lease[position]]
+    """Give the positions of late devices, and of scouts, that have not come yet."""
+    wanted = {*rollout.overdue, *rollout.spec.scouts}
+    return [position for position in wanted if not rollout.evidence.treated_lease[position]]

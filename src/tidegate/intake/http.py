@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from tidegate.control.devices import Replayed
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.log.port import LogError
 
@@ -19,6 +20,7 @@ _STATUS: list[tuple[type[TidegateError], int, str]] = [
     (NotFound, 404, "Not found"),
     (BadInput, 400, "Bad request"),
     (Untrusted, 401, "Not trusted"),
+    (Replayed, 412, "Replayed"),
     (Refused, 409, "Refused"),
     (LogError, 503, "Not durable"),
 ]
@@ -57,7 +59,8 @@ def problem_of(error: TidegateError) -> Reply:
     """Turn a refusal into problem details."""
     status, title = status_of(error)
     headers = {"retry-after": "5"} if status == 503 else None
-    return problem(status, title, str(error), headers=headers)
+    more = {"last_seq": error.last_seq} if isinstance(error, Replayed) else {}
+    return problem(status, title, str(error), headers=headers, **more)
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes | None:

@@ -53,7 +53,7 @@ def test_the_root_says_what_the_design_says(house: House) -> None:
     } == {
         "emergency": (3, True, ["emergency/*/*"]),
         "releases-edr-rules": (2, True, ["releases/edr-rules/*"]),
-        "promotions": (1, True, ["promotions/*"]),
+        "promotions": (1, True, ["promotions/*/*"]),
         "plans": (1, True, ["plans/*"]),
     }
     assert root_by_digest(house.repo, root_digest(house.root)) == house.root == current_root(house.repo)
