@@ -10,9 +10,9 @@ import msgspec
 
 from tidegate.control.state import ServerState
 from tidegate.core.admission import Grant, NotYet, admit
-from tidegate.core.course import window
 from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
 from tidegate.core.model import Outcome, check_digest
+from tidegate.core.reading import window
 from tidegate.core.rollout import Rollout
 from tidegate.log.events import Enrolled, Event, Leased, Reported
 
