@@ -49,6 +49,8 @@ def before_reading(seen: Seen, standing: Standing) -> Answer | None:
         return Answer(False, seen.sentence or "there is no plan")
     if standing.installed == plan.candidate.sha256:
         return Answer(False, f"up to date: runs {plan.candidate.sha256[:16]}")
+    if seen.stop and seen.stop.names(plan.candidate.sha256):
+        return Answer(False, seen.stop.sentence)
     if standing.condemned:
         return Answer(False, f"{plan.candidate.sha256[:16]} was taken back here and is never tried again")
     if plan.state is not PlanState.OPEN:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate.agent.clock import Clock
 from tidegate.agent.pace import Backoff, jittered
+from tidegate.core.assign import SHARE_ONE
 from tidegate.core.errors import TidegateError
 from tidegate.core.model import Candidate, Manifest, Plan, PlanState, ReleaseTerms
 from tidegate.trust.client import TrustClient
+from tidegate.trust.emergency import Stop
+from tidegate.trust.promotion import lifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +22,16 @@ class Seen:
     plan: Plan | None
     version: int
     sentence: str
+    stop: Stop | None = None
 
     def withdraws(self, candidate: Candidate | None, *, closed_too: bool) -> str:
         """Say why this plan takes a candidate back, or nothing.
 
         A missing or expired plan takes nothing back: running devices keep what they have. Another candidate does,
-        since a device that asks seldom may see only the plan that followed a halt.
+        since a device that asks seldom may see only the plan that followed a halt. An emergency stop needs no plan.
         """
+        if self.stop and candidate and self.stop.names(candidate.sha256):
+            return self.stop.sentence
         if self.plan is None or candidate is None:
             return ""
         if self.plan.candidate != candidate:
@@ -44,6 +50,7 @@ class Plans:
         self._trust, self._clock, self._rng, self._poll_s = trust, clock, rng, poll_s
         self._backoff = Backoff(poll_s, rng)
         self._seen: dict[str, Seen] = {}
+        self._busy: set[str] = set()
         self._releases: dict[tuple[str, Candidate, int], tuple[Manifest, ReleaseTerms]] = {}
         self.next_poll_s = 0.0
         """On the clock's boot_s."""
@@ -70,12 +77,25 @@ class Plans:
         except (TidegateError, OSError) as error:
             self.trouble = str(error)
             self.next_poll_s = self._clock.boot_s() + self._backoff.next_s()
+            self._ask_for_stops()
             return False
         self.trouble = ""
+        self._ask_for_stops()
         self._backoff.reset()
         self.last_contact = self._clock.wall()
         self.next_poll_s = self._clock.boot_s() + jittered(interval_s or self._poll_s, self._rng)
         return True
+
+    def attend(self, component: str, busy: bool) -> None:
+        """Say whether a component is under way to something: then each refresh asks for its emergency stop as well."""
+        (self._busy.add if busy else self._busy.discard)(component)
+
+    def _ask_for_stops(self) -> None:
+        for component in sorted(self._busy):
+            try:
+                self._trust.refresh_stop(component)
+            except (TidegateError, OSError) as error:
+                self.trouble = self.trouble or str(error)
 
     def hurry(self, interval_s: float) -> None:
         """Read again within this time: something unconfirmed runs."""
@@ -90,6 +110,10 @@ class Plans:
 
     def seen(self, component: str) -> Seen:
         """Give the plan of a component as it holds now. Errors become its sentence."""
+        found, stop = self._planned(component), self._trust.stop(component)
+        return replace(found, stop=stop) if stop else found
+
+    def _planned(self, component: str) -> Seen:
         known = self._seen.get(component)
         if known is None:
             try:
@@ -108,5 +132,8 @@ class Plans:
         assert seen.plan is not None
         key = component, seen.plan.candidate, seen.version
         if key not in self._releases:
-            self._releases[key] = self._trust.release(component, seen.plan.candidate)
+            manifest, terms = self._trust.release(component, seen.plan.candidate)
+            if terms.speed.ceiling_2p32 < SHARE_ONE:
+                terms = lifted(terms, self._trust.promoted(component, seen.plan.candidate))
+            self._releases[key] = manifest, terms
         return self._releases[key]

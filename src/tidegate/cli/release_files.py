@@ -1,12 +1,18 @@
 """A release on disk before it is logged: packed, described, and signed with offline keys."""
 
+# The libraries re-export these public names without saying so.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import hashlib
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from securesystemslib.signer import Signer
 
 from tidegate.cli.show import seconds_of
 from tidegate.core.assign import SALT_BYTES, SHARE_ONE
@@ -120,8 +126,24 @@ def read_speed(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(steps)
 
 
-def sign_draft(draft: Draft, newest: bytes, offline_keys: Path, options: SpeedOptions) -> bytes:
+def sign_draft(
+    draft: Draft,
+    newest: bytes,
+    offline_keys: Path,
+    options: SpeedOptions,
+    signers: Sequence[Signer] = (),
+    *,
+    emergency: bool = False,
+) -> bytes:
     """Sign a draft upon the component's newest list of releases; the order of exposure is drawn here.
+
+    Args:
+        draft: what to sign.
+        newest: the newest `releases-<component>` metadata; of an urgent release the newest `emergency` metadata.
+        offline_keys: the directory with the release keys, unless `signers` are given.
+        options: the speed limit.
+        signers: release keys that are open already.
+        emergency: it is urgent, and all release holders sign.
 
     Raises:
         BadInput: for a speed limit that cannot be.
@@ -143,8 +165,8 @@ def sign_draft(draft: Draft, newest: bytes, offline_keys: Path, options: SpeedOp
     except ValueError as error:
         raise BadInput(str(error)) from error
     terms = ReleaseTerms(seq=draft.manifest.seq, order_salt=secrets.token_hex(SALT_BYTES), speed=speed)
-    signers = load_signers(offline_keys, "release")
-    return sign_release(newest, draft.manifest, terms, signers, now)
+    signers = signers or load_signers(offline_keys, "release")
+    return sign_release(newest, draft.manifest, terms, signers, now, emergency=emergency)
 
 
 def already_signed(directory: Path, draft: Draft, newest: bytes) -> bool:

@@ -9,6 +9,8 @@ from cyclopts import App, Parameter
 
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.office import OfficeClient, part
+from tidegate.cli.passphrase import open_keys, open_release_keys
+from tidegate.cli.promote import promote
 from tidegate.cli.release_files import (
     SIGNED,
     Draft,
@@ -22,9 +24,13 @@ from tidegate.cli.release_files import (
 from tidegate.cli.show import moment, out, out_json, seconds_of, table
 from tidegate.core.errors import BadInput
 from tidegate.core.model import Health, Probe
-from tidegate.trust.durable import write_durably
+from tidegate.trust.durable import read_bytes, write_durably
+from tidegate.trust.layout import EMERGENCY, release_role
+from tidegate.trust.release import continues, countersign, is_emergency
 
-app = App(name="release", help="Create, sign and list releases.")
+app = App(name="release", help="Create, sign, promote and list releases.")
+app.command(promote)
+USUAL_SPEED, URGENT_SPEED = "0s:0.1%,1h:1%,4h:10%,24h:100%", "0s:1%,15m:10%,1h:100%"
 
 
 @app.command
@@ -89,12 +95,17 @@ def sign(
     *,
     offline_keys: Path | None = None,
     trial: bool = False,
-    speed: str = "0s:0.1%,1h:1%,4h:10%,24h:100%",
+    emergency: bool = False,
+    speed: str = "",
     ceiling: str = "100%",
     dwell: str = "1h",
     not_after: str = "7d",
     least_devices: int = 16,
     fleet_devices: int = 0,
+    key: list[Path] | None = None,
+    newest: Path | None = None,
+    passphrase_file: Path | None = None,
+    passphrase_fd: int | None = None,
     submit_it: Annotated[bool, Parameter(name="--submit")] = True,
     why: str = "",
     home: Path | None = None,
@@ -106,13 +117,19 @@ def sign(
         draft: What tidegate release create wrote.
         offline_keys: The directory with the release keys; default: <home>-offline-keys.
         trial: Trial values: everyone within seconds. Never for a real fleet.
-        speed: The fastest that it may ever spread: AGE:SHARE steps.
+        emergency: It closes a hole that is being exploited: all release holders sign, and it may spread faster.
+        speed: The fastest that it may ever spread: AGE:SHARE steps. Default 0s:0.1%,1h:1%,4h:10%,24h:100%; of an urgent
+            release 0s:1%,15m:10%,1h:100%.
         ceiling: The greatest share that it may reach without a promotion.
         dwell: The least time between two changes of one device.
         not_after: How long it may be rolled out.
         least_devices: As many devices may go from the start, whatever the steps say, so that a small fleet can begin.
         fleet_devices: How many devices the fleet has, in your own count: with least-devices it makes the share that may
             go at once, and the server's word is not taken for what limits the server.
+        key: A release key (PEM) instead of all that lie in the directory. Can be given several times.
+        newest: The newest list of releases as a file, where no control plane can be reached; then with --no-submit.
+        passphrase_file: Read the keys' passphrase from a file instead of asking for it.
+        passphrase_fd: Read it from an open file descriptor.
         submit_it: Hand it in at once; with --no-submit it is only signed, for tidegate release submit.
         why: The reason, for the record.
         home: The control plane's directory.
@@ -123,7 +140,7 @@ def sign(
     place = Home(home or default_home())
     keys = offline_keys or place.path.with_name(place.path.name + "-offline-keys")
     options = SpeedOptions(
-        steps=read_speed(speed),
+        steps=read_speed(speed or (URGENT_SPEED if emergency else USUAL_SPEED)),
         ceiling_2p32=read_speed(f"0s:{ceiling}")[0][1],
         dwell_s=seconds_of("--dwell", dwell),
         not_after_s=seconds_of("--not-after", not_after),
@@ -132,13 +149,44 @@ def sign(
     )
     if trial:
         options = SpeedOptions.for_trial(options.not_after_s)
-    office = OfficeClient(home)
+    if newest and submit_it:
+        raise BadInput("--newest is for signing without a control plane: add --no-submit, and submit it later")
     drafted = Draft.load(draft)
-    sign_with(office, drafted, draft, keys, options)
+    component = drafted.manifest.component
+    if newest:
+        standing = read_bytes(newest, "the newest list of releases")
+    else:
+        role = EMERGENCY if emergency else release_role(component)
+        standing = OfficeClient(home).get_bytes(f"/api/v1/roles/{part(role)}")
+    if not already_signed(draft, drafted, standing):
+        signers = open_release_keys(keys, key, passphrase_file, passphrase_fd)
+        write_durably(draft / SIGNED, sign_draft(drafted, standing, keys, options, signers, emergency=emergency))
     if not submit_it:
-        out(f"Signed: {draft / SIGNED}. Next: tidegate release submit {draft}")
+        out(f"Signed: {draft / SIGNED}. Other holders: tidegate release countersign {draft} --key KEY.pem")
+        out(f"Next: tidegate release submit {draft}")
         return
-    _submit(office, drafted, draft, why, json)
+    _submit(OfficeClient(home), drafted, draft, why, json)
+
+
+@app.command(name="countersign")
+def add_signature(
+    draft: Path, /, *, key: list[Path], passphrase_file: Path | None = None, passphrase_fd: int | None = None
+) -> None:
+    """Say what another holder has signed, and add signatures to it, on a machine of your own. Needs no network.
+
+    Args:
+        draft: The directory that tidegate release sign has signed.
+        key: A release key (PEM). Can be given several times.
+        passphrase_file: Read the keys' passphrase from a file instead of asking for it.
+        passphrase_fd: Read it from an open file descriptor.
+    """
+    drafted, signed = Draft.load(draft), read_signed(draft)
+    if not continues(signed, signed, drafted.manifest, drafted.digest):
+        raise BadInput(f"{draft / SIGNED} was signed for another release; sign the draft anew")
+    manifest = drafted.manifest
+    out(f"{manifest.component} {manifest.version}, seq {manifest.seq}, digest {drafted.digest}")
+    write_durably(draft / SIGNED, countersign(signed, open_keys(key, passphrase_file, passphrase_fd)))
+    out(f"Signed: {draft / SIGNED}. Next: tidegate release submit {draft}")
 
 
 @app.command(name="submit")
@@ -179,7 +227,12 @@ def submit(office: OfficeClient, drafted: Draft, draft: Path, why: str) -> dict[
     signed = read_signed(draft)
     office.put(f"/api/v1/payloads/{drafted.manifest.payload.sha256}", drafted.payload)
     component = drafted.manifest.component
-    body = {"component": component, "releases": signed.decode(), "manifest": drafted.manifest_bytes.decode()}
+    body: dict[str, Any] = {
+        "component": component,
+        "releases": signed.decode(),
+        "manifest": drafted.manifest_bytes.decode(),
+        "emergency": is_emergency(signed),
+    }
     return office.post("/api/v1/releases", body, why)
 
 

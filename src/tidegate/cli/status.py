@@ -24,5 +24,10 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
         out(f"{found['devices']:,} devices enrolled, {found['releases']:,} releases in the log.")
         if found["trouble"]:
             out(f"Trouble: {found['trouble']}")
+        for warning in found["trust"]["warnings"]:
+            out(f"Keys: {warning}")
         rollout_table(found["rollouts"])
+        for rollout in found["rollouts"]:
+            if rollout["speed"] and not rollout["ended_ms"]:
+                out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
     return 1 if found["trouble"] else 0

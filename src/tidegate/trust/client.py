@@ -1,5 +1,8 @@
 """The device's side of trust: what the signed files say now, and nothing that is old, mixed up or unsigned."""
 
+# The libraries re-export these public names without saying so.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import contextlib
@@ -11,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
+from tuf.api.metadata import Root, Targets
 from tuf.ngclient import TargetFile
 
 from tidegate.core.errors import BadInput, NotFound, Untrusted
@@ -18,9 +22,12 @@ from tidegate.core.model import Candidate, Manifest, Plan, ReleaseTerms
 from tidegate.core.wire import decode
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
+from tidegate.trust.emergency import Stop
+from tidegate.trust.emergency_client import Stops
 from tidegate.trust.errors import ClockWrong, Unreachable
 from tidegate.trust.floor import load_floor, store_floor
-from tidegate.trust.metadata import moment
+from tidegate.trust.metadata import moment, parse, verify
+from tidegate.trust.promotion import read_promotion
 from tidegate.trust.release import read_terms
 from tidegate.trust.speed import CLOCK_TOLERANCE_S
 from tidegate.trust.updater import DurableUpdater, Fetch, Fetcher
@@ -59,9 +66,11 @@ class TrustClient:
         self._directory = directory
         self._root_bytes = root_bytes
         self._fetcher = Fetcher(fetch)
+        self._stops = Stops(directory, self._fetcher, self._trunk)
         self._clock = clock
         self._floor = load_floor(directory)
         self._updater: DurableUpdater | None = None
+        self._root: Root | None = None
         self._version = 0
 
     @property
@@ -87,7 +96,10 @@ class TrustClient:
         with _typed():
             updater = DurableUpdater(self._metadata, self._root_bytes, self._fetcher, now)
             # The root first: it alone can lift a floor that stolen keys have raised, the clock's too.
-            updater.load_root()
+            try:
+                updater.load_root()
+            finally:
+                self._root = updater.root
             floor = self._floor.under(updater.authority)
             if self._floor.authority not in ("", updater.authority):
                 updater.forget_online()
@@ -148,9 +160,12 @@ class TrustClient:
             ClockWrong: as `refresh`.
         """
         _, updater = self._fresh()
-        role = layout.release_role(component)
-        path = layout.release_path(component, candidate.seq)
-        if candidate.path != path or not updater.may_sign(role, path):
+        roles = {
+            layout.release_path(component, candidate.seq): layout.release_role(component),
+            layout.emergency_path(component, candidate.seq): layout.EMERGENCY,
+        }
+        path, role = candidate.path, roles.get(candidate.path, "")
+        if not updater.may_sign(role, path):
             raise Untrusted(f"the plan of {component} names {candidate.path}, which is no release of its own")
         now = self._clock()
         with _typed():
@@ -170,6 +185,59 @@ class TrustClient:
         if (manifest.component, manifest.seq, terms.seq) != (component, candidate.seq, candidate.seq):
             raise Untrusted(f"the release {path} is {manifest.component} seq {manifest.seq} by its own word")
         return manifest, terms
+
+    def promoted(self, component: str, candidate: Candidate) -> int:
+        """Give the ceiling that the promotions key has given this very release, in parts of 2**32; 0 for none.
+
+        Whatever does not hold is no promotion: the ceiling that the release keys signed stands.
+
+        Raises:
+            Unreachable: if the list cannot be had.
+        """
+        path = layout.promotion_path(component, candidate.seq)
+        try:
+            _, updater = self._fresh()
+            if not updater.may_sign(layout.PROMOTIONS, path):
+                return 0
+            with _typed():
+                listed = updater.delegated(layout.PROMOTIONS)
+            if path not in listed.targets or listed.is_expired(moment(self._clock())):
+                return 0
+            found = read_promotion(listed.targets[path])
+        except (Untrusted, BadInput):
+            return 0
+        mine = (found.component, found.seq, found.digest) == (component, candidate.seq, candidate.sha256)
+        return found.ceiling_2p32 if mine else 0
+
+    def refresh_stop(self, component: str) -> None:
+        """Ask whether the release holders have stopped something, and keep that durably; one request.
+
+        It works without a fresh timestamp, snapshot or plan: root and targets that were once believed are enough.
+
+        Raises:
+            Unreachable: if it cannot be asked for; what was known stands.
+            Untrusted, BadInput: if what is served does not hold; what was known stands.
+        """
+        self._stops.refresh(component)
+
+    def stop(self, component: str) -> Stop | None:
+        """Give the newest emergency stop that this device has seen, if it still counts under the keys of today.
+
+        The file may also be put there by hand: `stops/<component>.json` in this client's directory.
+        """
+        return self._stops.get(component)
+
+    def _trunk(self) -> Targets:
+        """Give the newest targets metadata that this device keeps, verified anew under the newest root it knows."""
+        if self._root is None:
+            updater = DurableUpdater(self._metadata, self._root_bytes, Fetcher(_nothing), self._clock())
+            with _typed():
+                updater.load_root()
+            self._root = updater.root
+        data = self._metadata / f"{layout.TARGETS}.json"
+        found = parse(Targets, data.read_bytes() if data.exists() else b"", "the targets metadata kept here")
+        verify(self._root, layout.TARGETS, found, "the targets metadata kept here")
+        return found.signed
 
     def _fresh(self) -> tuple[dict[str, TargetFile], DurableUpdater]:
         """Give the plans' targets and what they were verified with, if all of it still counts at this moment."""
@@ -218,6 +286,11 @@ def _check_clock(now: int, high_water_s: int) -> None:
             f"this machine's clock is {high_water_s - now} s behind a time that was signed; set it right, "
             "nothing advances until then"
         )
+
+
+def _nothing(path: str, limit: int) -> bytes:
+    """The network of a device that asks nobody."""
+    raise FileNotFoundError(path)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -19,10 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from tidegate.core.errors import BadInput, Refused, Untrusted
-from tidegate.trust.durable import make_directory, read_bytes, write_durably
+from tidegate.core.wire import canonical
+from tidegate.trust.durable import make_directory, read_bytes, sync_dir, write_durably
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 
@@ -41,6 +44,68 @@ def create_key(directory: Path, name: str, passphrase: bytes | None = None) -> S
         BadInput: if the name is unfit or the passphrase empty.
         Refused: if there is a key of this name already; it is never overwritten.
     """
+    return _keep(directory, name, Ed25519PrivateKey.generate(), passphrase)
+
+
+def import_key(
+    source: Path, directory: Path, name: str, old_passphrase: bytes | None, passphrase: bytes | None
+) -> SSlibKey:
+    """Take in an Ed25519 key that was made elsewhere, under a passphrase of its own; the source is left as it is.
+
+    Raises:
+        As `load_signer` and `create_key`.
+    """
+    private = _open(source, old_passphrase)
+    return _keep(directory, name, private, passphrase)
+
+
+def public_file(name: str, key: Key) -> bytes:
+    """Give a key's public half as a file that can be carried to whoever draws up a change."""
+    return canonical({**key.to_dict(), "keyid": key.keyid, "name": name})
+
+
+def read_public(data: bytes) -> tuple[str, SSlibKey]:
+    """Read (name, key) from a public file. Raises BadInput if it is none, or its key id is not the key's."""
+    try:
+        value = json.loads(data)
+        key = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(value["keyval"]["public"])))
+        name, keyid = str(value["name"]), value["keyid"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput("this is no public key file; `tidegate keys create` writes one beside each key") from None
+    if keyid != key.keyid or not _NAME.match(name):
+        raise BadInput("the public key file does not hold together: its key id is not that of its key")
+    return name, key
+
+
+def online_signer(directory: Path, role: str, allowed: Collection[str]) -> CryptoSigner:
+    """Open the online key that the repository names for a role: the one in use, or the one made to follow it.
+
+    Once the repository names the next key it takes the place of the old one, which is gone then.
+
+    Raises:
+        NotFound: if there is no key.
+        Untrusted: if none is the one that the repository names.
+    """
+    following = key_path(directory, f"{role}.next")
+    signer = load_signer(key_path(directory, role))
+    if signer.public_key.keyid in allowed:
+        return signer
+    if following.exists():
+        signer = load_signer(following)
+        if signer.public_key.keyid in allowed:
+            os.replace(following, key_path(directory, role))
+            sync_dir(directory)
+            return signer
+    raise Untrusted(f"the online key {role} is not the one that the repository names; restore or rotate it")
+
+
+def online_ids(directory: Path) -> set[str]:
+    """Give the ids of all online keys that lie here, those that are to follow included."""
+    names = [name for role in ("plans", "snapshot", "timestamp") for name in (role, f"{role}.next")]
+    return {load_signer(path).public_key.keyid for name in names if (path := key_path(directory, name)).exists()}
+
+
+def _keep(directory: Path, name: str, private: Ed25519PrivateKey, passphrase: bytes | None) -> SSlibKey:
     path = key_path(directory, name)
     if passphrase == b"":
         raise BadInput("the passphrase is empty; give one, or none at all for an unencrypted key")
@@ -48,7 +113,6 @@ def create_key(directory: Path, name: str, passphrase: bytes | None = None) -> S
         raise Refused(f"the key {path} exists already and is never overwritten; choose another name or directory")
     make_directory(directory, 0o700)
     directory.chmod(0o700)
-    private = Ed25519PrivateKey.generate()
     cipher = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     write_durably(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, cipher), 0o600)
     return SSlibKey.from_crypto(private.public_key())
@@ -62,6 +126,10 @@ def load_signer(path: Path, passphrase: bytes | None = None) -> CryptoSigner:
         Untrusted: if others than its owner may read it.
         BadInput: if it is no Ed25519 key, or the passphrase is missing or wrong.
     """
+    return CryptoSigner(_open(path, passphrase))
+
+
+def _open(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     pem = read_bytes(path, "the signing key")
     if sys.platform != "win32" and os.stat(path).st_mode & 0o077:
         raise Untrusted(f"the key {path} may be read by others; run chmod 600 on it, and replace it if others did")
@@ -75,7 +143,7 @@ def load_signer(path: Path, passphrase: bytes | None = None) -> CryptoSigner:
         raise BadInput(f"the key {path} cannot be opened: {hint} no PKCS8 PEM file") from None
     if not isinstance(private, Ed25519PrivateKey):
         raise BadInput(f"the key {path} is not an Ed25519 key; make one with `tidegate keys create`")
-    return CryptoSigner(private)
+    return private
 
 
 def load_signers(directory: Path, prefix: str, passphrase: bytes | None = None) -> list[CryptoSigner]:

@@ -64,6 +64,21 @@ def release_path(component: str, seq: int) -> str:
     return f"releases/{check_component(component)}/{seq}.json"
 
 
+def emergency_path(component: str, seq: int) -> str:
+    """The target path of an urgent release's manifest, which all release holders sign."""
+    return f"emergency/{check_component(component)}/{seq}.json"
+
+
+def promotion_path(component: str, seq: int) -> str:
+    """The target path of a release's promotion above its ceiling."""
+    return f"promotions/{check_component(component)}/{seq}.json"
+
+
+def stop_path(component: str) -> str:
+    """Where a component's emergency stop lies, from the repository's top: no TUF target, so no snapshot names it."""
+    return f"emergency/stop/{check_component(component)}.json"
+
+
 def release_pattern(component: str) -> str:
     """The paths that a component's release role may sign."""
     return f"releases/{check_component(component)}/*"

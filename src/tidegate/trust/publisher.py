@@ -11,10 +11,10 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from tidegate.core.errors import BadInput, NotFound, Untrusted
+from tidegate.core.errors import BadInput, NotFound
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
-from tidegate.trust.keys import key_path, load_signer
+from tidegate.trust.keys import online_signer
 from tidegate.trust.metadata import latest_bytes, latest_versions, moment, parse, sign, target, versioned
 
 KEEP_EDITIONS = 4
@@ -44,10 +44,9 @@ class Publisher:
     def __init__(self, repo: Path, online: Path, *, write: Write = write_durably) -> None:
         self._repo = repo
         self._write = write
-        self._signers = {
-            role: load_signer(key_path(online, role)) for role in (layout.PLANS, layout.SNAPSHOT, layout.TIMESTAMP)
-        }
-        _check_keys(repo, self._signers)
+        self._online = online
+        self._signers = _load_signers(repo, online)
+        self._trunk = _trunk_versions(latest_versions(repo))
         make_directory(layout.targets_dir(repo) / "plans")
         for directory in (layout.metadata_dir(repo), layout.targets_dir(repo) / "plans"):
             sweep_temporary(directory)
@@ -104,6 +103,9 @@ class Publisher:
         return self._sign_edition(self._plans, latest_versions(self._repo), now)
 
     def _sign_edition(self, plans: Mapping[str, TargetFile], known: Mapping[str, int], now: int) -> int:
+        if _trunk_versions(known) != self._trunk:  # root or targets may name other online keys now
+            self._signers = _load_signers(self._repo, self._online)
+            self._trunk = _trunk_versions(known)
         edition = self._edition + 1
         # Counted even if a write fails: this number may stand in a file by then.
         self._edition = edition
@@ -168,14 +170,19 @@ class Publisher:
         return layout.metadata_dir(self._repo) / f"{layout.TIMESTAMP}.json"
 
 
-def _check_keys(repo: Path, signers: Mapping[str, CryptoSigner]) -> None:
+def _load_signers(repo: Path, online: Path) -> dict[str, CryptoSigner]:
     root = parse(Root, latest_bytes(repo, layout.ROOT), "the root metadata").signed
     targets = parse(Targets, latest_bytes(repo, layout.TARGETS), "the targets metadata").signed
-    for role, signer in signers.items():
+    found: dict[str, CryptoSigner] = {}
+    for role in (layout.PLANS, layout.SNAPSHOT, layout.TIMESTAMP):
         delegator = targets if role == layout.PLANS else root
         try:
             allowed = delegator.get_delegated_role(role).keyids
         except ValueError:
             raise NotFound(f"the repository at {repo} has no role {role}") from None
-        if signer.public_key.keyid not in allowed:
-            raise Untrusted(f"the online key {role} is not the one that the repository names; restore or rotate it")
+        found[role] = online_signer(online, role, allowed)
+    return found
+
+
+def _trunk_versions(known: Mapping[str, int]) -> tuple[int, int]:
+    return known.get(layout.ROOT, 0), known.get(layout.TARGETS, 0)

@@ -57,18 +57,20 @@ def sign_release(
     now: int,
     *,
     drop: Collection[str] = (),
-    lifetime_s: int = layout.RELEASES_LIFETIME_S,
+    lifetime_s: int = 0,
+    emergency: bool = False,
 ) -> bytes:
     """Add a release to its component's list and sign the next version of it: the offline step.
 
     Args:
-        releases: the newest `releases-<component>` metadata.
+        releases: the newest `releases-<component>` metadata; of an urgent release the newest `emergency` metadata.
         manifest: the release; its canonical JSON is the target file.
         terms: order, sequence and speed limit.
         signers: k release keys; or fewer, and `countersign` elsewhere.
         now: unix seconds.
         drop: target paths of earlier releases that are to be no longer available.
-        lifetime_s: how long the list counts.
+        lifetime_s: how long the list counts; 0 for as long as its role's lists usually do.
+        emergency: it is urgent: all release holders must sign, and its speed limit may be a faster one.
 
     Returns:
         The signed metadata, for `accept_release`.
@@ -80,16 +82,16 @@ def sign_release(
     if terms.seq != manifest.seq:
         raise BadInput(f"the manifest has seq {manifest.seq} and the terms have {terms.seq}; they must be the same")
     found = parse(Targets, releases, "the list of releases")
-    highest = _highest_seq(found.signed)
+    highest = _highest_seq(found.signed, manifest.component)
     if manifest.seq <= highest:
         raise Refused(f"seq {manifest.seq} is not higher than {highest}, the last of {manifest.component}")
     for path in drop:
         if found.signed.targets.pop(path, None) is None:
             raise BadInput(f"{path} cannot be dropped: it is not in the list of releases")
-    path = layout.release_path(manifest.component, manifest.seq)
+    path = _path(manifest.component, manifest.seq, emergency)
     found.signed.targets[path] = target(path, encode(manifest), plain(terms))
     found.signed.version += 1
-    found.signed.expires = moment(now, lifetime_s)
+    found.signed.expires = moment(now, lifetime_s or _lifetime_s(emergency))
     found.signatures.clear()
     return sign(found, signers)
 
@@ -106,6 +108,7 @@ def accept_release(
     manifest_bytes: bytes,
     now: int,
     *,
+    emergency: bool = False,
     write: Callable[[Path, bytes], None] = write_durably,
 ) -> Accepted:
     """Take in a release that was signed offline: the server's step, safe to repeat.
@@ -118,6 +121,7 @@ def accept_release(
         releases: from `sign_release`.
         manifest_bytes: the canonical manifest.
         now: unix seconds.
+        emergency: it was signed as an urgent one.
         write: how files are put in place.
 
     Raises:
@@ -126,7 +130,8 @@ def accept_release(
         Untrusted: if it is not signed by enough release keys, is not the next version, changes an earlier release, or
             has expired. Nothing has been written.
     """
-    role = layout.release_role(component)
+    usual = latest_bytes(repo, layout.release_role(component))
+    role = layout.EMERGENCY if emergency else layout.release_role(component)
     standing = latest_bytes(repo, role)
     before = parse(Targets, standing, "the list of releases").signed
     found = parse(Targets, releases, _WHAT)
@@ -137,10 +142,14 @@ def accept_release(
         raise BadInput("the manifest is not in its canonical form; sign what `tidegate release create` wrote")
     if manifest.component != component:
         raise BadInput(f"the manifest is of component {manifest.component}, not {component}")
-    accepted = _read_release(found.signed, manifest, manifest_bytes)
+    path = _path(component, manifest.seq, emergency)
+    accepted = _read_release(found.signed, path, manifest, manifest_bytes)
     if releases != standing:
-        _check_succession(before, found, manifest.seq, now)
-        path = layout.release_path(component, manifest.seq)
+        _check_succession(before, found, emergency, now)
+        lists = [parse(Targets, data, _WHAT).signed for data in (usual, latest_bytes(repo, layout.EMERGENCY))]
+        highest = max(_highest_seq(each, component) for each in lists)
+        if manifest.seq <= highest:
+            raise Untrusted(f"seq {manifest.seq} is not higher than {highest}, the last one released")
         file = layout.targets_dir(repo) / layout.hashed_path(path, accepted.digest)
         make_directory(file.parent)
         write(file, manifest_bytes)
@@ -151,9 +160,15 @@ def accept_release(
 def continues(signed: bytes, newest: bytes, manifest: Manifest, digest: str) -> bool:
     """Say whether a signed list holds this very release, and is the newest one or the next upon it."""
     found, standing = (parse(Targets, data, _WHAT).signed for data in (signed, newest))
-    described = found.targets.get(layout.release_path(manifest.component, manifest.seq))
-    mine = described is not None and described.hashes.get("sha256") == digest
+    paths = (_path(manifest.component, manifest.seq, emergency) for emergency in (False, True))
+    mine = any(path in found.targets and found.targets[path].hashes.get("sha256") == digest for path in paths)
     return mine and found.version in (standing.version, standing.version + 1)
+
+
+def is_emergency(signed: bytes) -> bool:
+    """Say whether a signed list is that of urgent releases: all its paths begin so, and there is one at least."""
+    paths = parse(Targets, signed, _WHAT).signed.targets
+    return bool(paths) and all(path.startswith(f"{layout.EMERGENCY}/") for path in paths)
 
 
 def read_terms(described: TargetFile) -> ReleaseTerms:
@@ -164,8 +179,15 @@ def read_terms(described: TargetFile) -> ReleaseTerms:
     return read(ReleaseTerms, custom[layout.CUSTOM], "release terms")
 
 
-def _read_release(found: Targets, manifest: Manifest, manifest_bytes: bytes) -> Accepted:
-    path = layout.release_path(manifest.component, manifest.seq)
+def _path(component: str, seq: int, emergency: bool) -> str:
+    return layout.emergency_path(component, seq) if emergency else layout.release_path(component, seq)
+
+
+def _lifetime_s(emergency: bool) -> int:
+    return layout.TARGETS_LIFETIME_S if emergency else layout.RELEASES_LIFETIME_S
+
+
+def _read_release(found: Targets, path: str, manifest: Manifest, manifest_bytes: bytes) -> Accepted:
     described = found.targets.get(path)
     if described is None:
         raise BadInput(f"{_WHAT} does not hold {path}; it was signed for another manifest")
@@ -181,24 +203,24 @@ def _read_release(found: Targets, manifest: Manifest, manifest_bytes: bytes) -> 
     return Accepted(manifest, terms, hashlib.sha256(manifest_bytes).hexdigest())
 
 
-def _check_succession(before: Targets, metadata: Metadata[Targets], seq: int, now: int) -> None:
-    found = metadata.signed
+def _check_succession(before: Targets, metadata: Metadata[Targets], emergency: bool, now: int) -> None:
+    found, lifetime_s = metadata.signed, _lifetime_s(emergency)
     if found.version != before.version + 1:
         raise Untrusted(f"{_WHAT} is version {found.version}, {before.version + 1} is next: sign upon the newest list")
     if found.delegations is not None:
         raise Untrusted(f"{_WHAT} hands its trust on to other keys, which is not allowed")
-    if not moment(now) < found.expires <= moment(now, layout.RELEASES_LIFETIME_S + 86_400):
-        raise Untrusted(f"{_WHAT} must expire within {layout.RELEASES_LIFETIME_S // 86_400} days; sign it anew")
+    if not moment(now) < found.expires <= moment(now, lifetime_s + 86_400):
+        raise Untrusted(f"{_WHAT} must expire within {lifetime_s // 86_400} days; sign it anew")
     new = [path for path in found.targets if path not in before.targets]
     if len(new) != 1:
         raise Untrusted(f"{_WHAT} adds {len(new)} releases; it must add exactly one")
     for path, described in found.targets.items():
         if path in before.targets and described != before.targets[path]:
             raise Untrusted(f"{_WHAT} changes {path}, which had been released already")
-    if seq <= _highest_seq(before):
-        raise Untrusted(f"seq {seq} is not higher than {_highest_seq(before)}, the last one released")
 
 
-def _highest_seq(releases: Targets) -> int:
+def _highest_seq(releases: Targets, component: str) -> int:
     """The last list always holds the highest number ever: each version adds one that is higher than all before."""
-    return max((read_terms(described).seq for described in releases.targets.values()), default=0)
+    own = tuple(f"{kind}/{component}/" for kind in ("releases", "emergency"))
+    mine = (described for path, described in releases.targets.items() if path.startswith(own))
+    return max((read_terms(described).seq for described in mine), default=0)

@@ -213,8 +213,9 @@ def _first_targets(keys: _Keys, components: Iterable[str], release_keys: Thresho
     roles = {layout.EMERGENCY: DelegatedRole(layout.EMERGENCY, holders, len(holders), True, ["emergency/*/*"])}
     for component in components:
         roles[layout.release_role(component)] = _release_delegation(component, holders, release_keys[0])
-    for role, key in ((layout.PROMOTIONS, keys.promotions[0]), (layout.PLANS, keys.online[layout.PLANS])):
-        roles[role] = DelegatedRole(role, [key.keyid], 1, True, [f"{role}/*"])
+    promotions, plans = keys.promotions[0].keyid, keys.online[layout.PLANS].keyid
+    roles[layout.PROMOTIONS] = DelegatedRole(layout.PROMOTIONS, [promotions], 1, True, ["promotions/*/*"])
+    roles[layout.PLANS] = DelegatedRole(layout.PLANS, [plans], 1, True, ["plans/*"])
     all_keys = {key.keyid: key for key in [*keys.release, *keys.promotions, keys.online[layout.PLANS]]}
     signed = Targets(expires=moment(now, layout.TARGETS_LIFETIME_S), delegations=Delegations(all_keys, roles))
     return Metadata(signed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from tidegate.core.assign import SHARE_ONE, within_share
@@ -43,6 +44,46 @@ def least_share(limit: SpeedLimit) -> int:
 def age_s(limit: SpeedLimit, wall_s: int) -> int:
     """Give a release's age as a device may count it: seconds since logging, less the clock slack."""
     return wall_s - limit.logged - limit.clock_slack_s
+
+
+class Outlook(NamedTuple):
+    """What a limit allows at a moment: the share now, the (unix second, share) steps to come, the ceiling in force."""
+
+    share_2p32: int
+    steps: tuple[tuple[int, int], ...]
+    ceiling_2p32: int
+    sentence: str
+
+
+def outlook(limit: SpeedLimit, wall_s: int, promoted_2p32: int = 0) -> Outlook:
+    """Say what the limit allows now and when it allows more, for people.
+
+    Args:
+        limit: the release's.
+        wall_s: unix seconds.
+        promoted_2p32: the ceiling that a promotion has given it, 0 for none.
+    """
+    limit = replace(limit, ceiling_2p32=max(limit.ceiling_2p32, promoted_2p32))
+    age = age_s(limit, wall_s)
+    share = allowed_share(limit, age) if wall_s <= limit.not_after else 0
+    steps: list[tuple[int, int]] = []
+    last = share
+    for seconds in sorted({0, *(step[0] for step in limit.steps)}):
+        at_s, opens = wall_s + seconds - age, allowed_share(limit, seconds)
+        if seconds > age and opens > last and at_s <= limit.not_after:
+            steps.append((at_s, opens))
+            last = opens
+    if wall_s > limit.not_after:
+        sentence = "the release is past its last day: nobody may begin with it"
+    else:
+        then = f", {_percent(steps[0][1])} in {steps[0][0] - wall_s} s" if steps else ""
+        bound = "" if limit.ceiling_2p32 >= SHARE_ONE else f"; never above {_percent(limit.ceiling_2p32)} unpromoted"
+        sentence = f"the speed limit allows {_percent(share)} of devices now{then}{bound}"
+    return Outlook(share, tuple(steps), limit.ceiling_2p32, sentence)
+
+
+def _percent(share_2p32: int) -> str:
+    return f"{100 * share_2p32 / SHARE_ONE:.3g} %"
 
 
 def speed_permits(limit: SpeedLimit, rank: int, wall_s: int, high_water_s: int) -> SpeedAnswer:
