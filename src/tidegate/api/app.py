@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api import devices, releases, rollouts, tokens
+from tidegate.api import devices, keys, releases, rollouts, timeline, tokens
 from tidegate.control.controller import Controller
 from tidegate.control.views import status_view
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.log.port import LogError
+from tidegate.trust.expiry import trust_view
 
 _STATUS: list[tuple[type[TidegateError], int, str]] = [
     (NotFound, 404, "Not found"),
@@ -37,6 +39,8 @@ class Office:
     controller: Controller
     repository: Path
     operator_token: str
+    keys: Path | None = None
+    """Where the online keys lie: a change of keys that names others is refused."""
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
@@ -58,8 +62,12 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 async def _status(request: Request) -> Response:
-    controller: Controller = request.app.state.office.controller
-    return JSONResponse(status_view(controller.state, controller.now_ms(), controller.trouble))
+    office: Office = request.app.state.office
+    controller = office.controller
+    trust = await asyncio.to_thread(trust_view, office.repository, controller.now_ms() // 1000)
+    found = status_view(controller.state, controller.now_ms(), controller.trouble)
+    figures = trust.pop("figures")
+    return JSONResponse({**found, "trust": trust, "figures": figures})
 
 
 async def _health(_: Request) -> Response:
@@ -96,8 +104,10 @@ def make_app(office: Office) -> Any:
             Route("/readyz", _ready),
             Route("/api/v1/status", _status),
             *devices.ROUTES,
+            *keys.ROUTES,
             *releases.ROUTES,
             *rollouts.ROUTES,
+            *timeline.ROUTES,
             *tokens.ROUTES,
         ],
         exception_handlers={TidegateError: _refusal, HTTPException: _http_error, Exception: _broken},

@@ -22,8 +22,8 @@ from tidegate.trust.metadata import latest_bytes
 from tidegate.trust.payload import PAYLOAD_LIMIT, describe_payload, store_payload, verify_payload
 from tidegate.trust.release import accept_release
 
-_one_at_a_time = asyncio.Lock()
-"""Each list of releases continues the one before."""
+one_at_a_time = asyncio.Lock()
+"""Each signed list continues the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,14 @@ class ReleaseRequest:
     component: str
     releases: str
     manifest: str
+    emergency: bool = False
 
 
 async def listing(request: Request) -> Response:
     """List the releases in the log."""
     state = request.app.state.office.controller.state
-    return JSONResponse({"releases": [release_view(release) for release in state.releases.values()]})
+    found = [release_view(release, state.promoted.get(digest, 0)) for digest, release in state.releases.items()]
+    return JSONResponse({"releases": found})
 
 
 async def metadata(request: Request) -> Response:
@@ -71,7 +73,7 @@ async def submit(request: Request) -> Response:
     manifest = decode(Manifest, said.manifest, "the manifest")
     stored = office.repository / payload_path(manifest.payload.sha256)
     await asyncio.to_thread(verify_payload, stored, manifest.payload)
-    async with _one_at_a_time:
+    async with one_at_a_time:
         accepted = await asyncio.to_thread(
             accept_release,
             office.repository,
@@ -79,10 +81,17 @@ async def submit(request: Request) -> Response:
             said.releases.encode(),
             said.manifest.encode(),
             int(time.time()),
+            emergency=said.emergency,
         )
         news = await office.controller.ask(
             lambda state, now_ms: acts.log_release(
-                state, now_ms, by, digest=accepted.digest, manifest=accepted.manifest, terms=accepted.terms
+                state,
+                now_ms,
+                by,
+                digest=accepted.digest,
+                manifest=accepted.manifest,
+                terms=accepted.terms,
+                emergency=said.emergency,
             )
         )
     office.controller.publish_soon()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tidegate.cli.home import Home, default_home
+from tidegate.cli.ledger import make_ledger_key
 from tidegate.cli.show import out
 from tidegate.core.errors import BadInput, Refused
 from tidegate.trust.credentials import create_secrets
@@ -47,6 +48,7 @@ def make_control_plane(home: Home, offline: Path, components: list[str]) -> None
         raise Refused(f"{home.path} is a control plane already; choose another --home")
     make_directory(home.path, 0o700)
     init_repository(home.repository, offline, home.keys, components, int(time.time()))
+    make_ledger_key(home.keys)
     if not home.device_secrets.exists():
         create_secrets(home.device_secrets, secrets.token_bytes(32))
     write_durably(home.operator_token, secrets.token_urlsafe(32).encode(), 0o600)

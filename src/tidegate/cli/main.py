@@ -34,9 +34,13 @@ for _path, _name, _help in (
 for _path, _name, _help in (
     ("tidegate.cli.tokens:app", "token", "Enrolment tokens."),
     ("tidegate.cli.agent:app", "agent", "Run the device's agent."),
+    ("tidegate.cli.keys:app", "keys", "Signing keys: create, list, rotate, revoke; sign and hand in changes."),
+    ("tidegate.cli.emergency:app", "emergency", "Stop releases with release keys alone, without any server."),
     ("tidegate.cli.releases:app", "release", "Create, sign and list releases."),
     ("tidegate.cli.rollouts:app", "rollout", "Start, watch and steer rollouts."),
     ("tidegate.cli.devices:app", "device", "List devices; ask why one has or has not been updated."),
+    ("tidegate.cli.ledger:app", "ledger", "Verify the ledger, prove an entry, watch it grow."),
+    ("tidegate.cli.timeline:app", "timeline", "A signed account of who was exposed to what, when; and its check."),
 ):
     app.command(_path, name=_name, help=_help)
 

@@ -17,7 +17,9 @@ import uvicorn
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.home import Home, default_home
+from tidegate.cli.ledger import open_ledger
 from tidegate.control.controller import Controller
+from tidegate.control.ledger import Ledger
 from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
 from tidegate.log.sqlite import SqliteLog
@@ -82,8 +84,8 @@ class _Server(uvicorn.Server):
 async def _serve(place: Home, ends: list[tuple[str, int]], tls: dict[str, Any]) -> None:
     log = SqliteLog(place.log)
     publisher = Publisher(place.repository, place.keys)
-    controller = Controller(log, publisher)
-    office = Office(controller, place.repository, place.operator_token.read_text().strip())
+    controller = Controller(log, publisher, ledger=_ledger(place))
+    office = Office(controller, place.repository, place.operator_token.read_text().strip(), place.keys)
     apps: list[Any] = [
         IntakeApp(controller, load_secrets(place.device_secrets), place.repository),
         make_operators_app(office),
@@ -113,6 +115,13 @@ async def _serve(place: Home, ends: list[tuple[str, int]], tls: dict[str, Any]) 
     finally:
         await _end(work, servers)
         log.close()
+
+
+def _ledger(place: Home) -> Ledger | None:
+    found = open_ledger(place)
+    if found is None:
+        print(f"No ledger: {place.path} was made without a key for one. All else works.", flush=True)
+    return found
 
 
 async def _listen(server: _Server) -> None:

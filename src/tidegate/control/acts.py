@@ -46,12 +46,21 @@ def create_token(
 
 
 def log_release(
-    state: ServerState, now_ms: int, by: Who, *, digest: str, manifest: Manifest, terms: ReleaseTerms
+    state: ServerState,
+    now_ms: int,
+    by: Who,
+    *,
+    digest: str,
+    manifest: Manifest,
+    terms: ReleaseTerms,
+    emergency: bool = False,
 ) -> tuple[list[Event], bool]:
     """Record a release that the repository has accepted; give whether it was news."""
     if digest in state.releases:
         return [], False
     body = {"digest": digest, "manifest": plain(manifest), "terms": plain(terms)}
+    if emergency:
+        body["emergency"] = True
     return [Act(at_ms=now_ms, what="release_logged", who=by.who, why=by.why, body=body)], True
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
+from tidegate.control.ledger import Ledger
 from tidegate.control.plans import RENEW_S, plan_of, says_the_same
 from tidegate.control.state import Published, ServerState, fold
 from tidegate.core.assign import ring_arm_salt
@@ -53,12 +54,21 @@ class Controller:
     fails, the state is folded anew from the log and everyone in the batch is told that nothing was done.
     """
 
-    def __init__(self, log: Log, publisher: PlanPublisher, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        log: Log,
+        publisher: PlanPublisher,
+        clock: Callable[[], float] = time.time,
+        *,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Replay the log. Raises Untrusted if it does not give the ledger that was signed before."""
         self._log = log
+        self.ledger = ledger
         self._publisher = publisher
         self._clock = clock
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue(maxsize=10_000)
-        self.state: ServerState = fold(event for _, event in log.read())
+        self.state: ServerState = fold(ledger.begin(log.read()) if ledger else (event for _, event in log.read()))
         self.trouble = ""
         self._must_publish = True  # what stands in the repository is not known before the first publication
         self._publish_again_at = 0.0
@@ -99,7 +109,8 @@ class Controller:
         while True:
             batch: list[_Asked] = []
             try:
-                batch.append(await asyncio.wait_for(self._queue.get(), TICK_S))
+                async with asyncio.timeout(TICK_S):  # wait_for may swallow the cancellation that ends this
+                    batch.append(await self._queue.get())
                 while len(batch) < LARGEST_BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
             except TimeoutError:
@@ -129,6 +140,7 @@ class Controller:
         for asked, answer in answers:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
+        await self._publish_ledger()
         await self._publish(now_ms)
 
     def _fold(self, events: list[Event]) -> None:
@@ -139,7 +151,7 @@ class Controller:
         if not events:
             return True
         try:
-            await asyncio.to_thread(self._log.append, events)
+            last = await asyncio.to_thread(self._log.append, events)
         except LogError as error:
             self.trouble = str(error)
             self.state = fold(event for _, event in self._log.read())
@@ -147,8 +159,23 @@ class Controller:
             for asked, _ in answers:
                 _settle(asked, error)
             return False
-        self.trouble = ""
+        self.trouble = self.ledger.trouble if self.ledger else ""
+        if self.ledger is not None:
+            self.ledger.take(self._log, last, events)
         return True
+
+    async def _publish_ledger(self) -> None:
+        """Put what has become durable into the ledger, before a plan that rests on it can stand."""
+        if self.ledger is None or not self.ledger.waiting:
+            return
+        before = self.ledger.trouble
+        await asyncio.to_thread(self.ledger.publish)
+        if self.ledger.trouble or self.trouble == before:
+            self.trouble = self.ledger.trouble
+
+    def read_log(self) -> Iterator[tuple[int, Event]]:
+        """Give the events from the first, for an account of what has happened; may run in another thread."""
+        return self._log.read()
 
     def _due(self, now_ms: int) -> list[Event]:
         made: list[Event] = []

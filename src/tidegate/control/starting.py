@@ -201,7 +201,8 @@ def _looks(
 def _candidate(release: Release) -> Candidate:
     data = encode(release.manifest)
     component, seq = release.manifest.component, release.manifest.seq
-    return Candidate(path=f"releases/{component}/{seq}.json", sha256=release.digest, length=len(data), seq=seq)
+    kind = "emergency" if release.emergency else "releases"
+    return Candidate(path=f"{kind}/{component}/{seq}.json", sha256=release.digest, length=len(data), seq=seq)
 
 
 def _scouts(state: ServerState, release: Release, roster: tuple[int, ...], said: StartRequest) -> tuple[int, ...]:

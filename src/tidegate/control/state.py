@@ -50,6 +50,7 @@ class Release:
     manifest: Manifest
     terms: ReleaseTerms
     logged_ms: int
+    emergency: bool = False
 
 
 @dataclass(slots=True)
@@ -83,6 +84,8 @@ class ServerState:
         self.by_public_key: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
         self.releases: dict[str, Release] = {}
+        self.promoted: dict[str, int] = {}
+        """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
         self.rollouts: dict[str, Rollout] = {}
         self.active: dict[str, str] = {}
         self.in_flight = InFlight()
@@ -183,7 +186,11 @@ class ServerState:
             case "release_logged":
                 manifest = read(Manifest, body["manifest"], "manifest")
                 terms = read(ReleaseTerms, body["terms"], "terms")
-                self.releases[body["digest"]] = Release(body["digest"], manifest, terms, event.at_ms)
+                self.releases[body["digest"]] = Release(
+                    body["digest"], manifest, terms, event.at_ms, bool(body.get("emergency"))
+                )
+            case "release_promoted":
+                self.promoted[body["digest"]] = body["ceiling_2p32"]
             case "rollout_started":
                 self._start(read(RolloutSpec, body["spec"], "rollout"), event.at_ms)
             case "rollout_paused" | "rollout_resumed" | "rollout_aborted":

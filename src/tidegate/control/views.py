@@ -8,9 +8,11 @@ import numpy as np
 
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.admission import main_room
+from tidegate.core.assign import SHARE_ONE
 from tidegate.core.evidence import LeaseState
 from tidegate.core.rollout import Rollout
 from tidegate.core.wire import plain
+from tidegate.trust.speed import outlook
 
 Json = dict[str, Any]
 
@@ -53,10 +55,25 @@ def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: 
         "ended_ms": rollout.ended_ms,
         "observe_s": spec.observe_s,
         "caps": {cap.label: cap.at_most for cap in spec.caps},
+        "speed": _speed(state, release, now_ms, rollout.devices) if release else None,
     }
     if devices:
         view["where"] = [_standing(state, rollout, position, now_ms) for position in range(rollout.devices)]
     return view
+
+
+def _speed(state: ServerState, release: Release, now_ms: int, devices: int) -> Json:
+    """Show what the signed speed limit allows now and when it allows more; devices are counted in expectation."""
+    found = outlook(release.terms.speed, now_ms // 1000, state.promoted.get(release.digest, 0))
+    return {
+        "share_now": found.share_2p32 / SHARE_ONE,
+        "devices_now": devices * found.share_2p32 // SHARE_ONE,
+        "next": [{"at_s": at_s, "share": share / SHARE_ONE} for at_s, share in found.steps],
+        "ceiling": found.ceiling_2p32 / SHARE_ONE,
+        "promoted": release.digest in state.promoted,
+        "emergency": release.emergency,
+        "sentence": found.sentence,
+    }
 
 
 def _placebo(rollout: Rollout) -> Json:
@@ -104,8 +121,8 @@ def device_view(row: DeviceRow) -> Json:
     }
 
 
-def release_view(release: Release) -> Json:
-    """Show one release."""
+def release_view(release: Release, promoted_2p32: int = 0) -> Json:
+    """Show one release, with the ceiling that a promotion has given it (0 for none)."""
     return {
         "component": release.manifest.component,
         "seq": release.manifest.seq,
@@ -116,6 +133,8 @@ def release_view(release: Release) -> Json:
         "not_after": release.terms.speed.not_after,
         "speed": plain(release.terms.speed),
         "notes": release.manifest.notes,
+        "emergency": release.emergency,
+        "promoted_2p32": promoted_2p32,
     }
 
 

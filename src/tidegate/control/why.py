@@ -76,6 +76,8 @@ def _outside(state: ServerState, row: DeviceRow, rollout: Rollout) -> str:
 
 def _waiting(row: DeviceRow, rollout: Rollout, position: int) -> str:
     ring = int(rollout.rings.treated[position])
+    if position in rollout.spec.scouts:
+        return "goes first, as a scout for its labels, but it has not been granted its lease yet"
     if ring == 0:
         return f"waits for a later ring; ring {rollout.ring_open} is open ({rollout.sentence})"
     return f"ring {ring} is open for it, but it has not been granted a treated lease yet"

@@ -1,0 +1,240 @@
+"""Which events become ledger entries, and how each reads; a function of the log alone, so that replay gives them again.
+
+Fields are named one by one: an event that gets a field in a later version must still give the same entry. Nothing of
+an entry may tell the arm of a device before its ring has closed, so devices' events are in it as a digest alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tidegate.core.wire import canonical
+from tidegate.log.events import (
+    Act,
+    Enrolled,
+    Event,
+    Labelled,
+    Leased,
+    PlanPublished,
+    Reported,
+    RingClosed,
+    VerdictTaken,
+)
+from tidegate.trust.merkle import Tree, leaf_hash
+
+MOST_LEAVES = 4096
+MOST_BYTES = 60_000
+MOST_WORDS = 2000
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One ledger entry; where it is a segment's and leaves are kept, with the texts below its root."""
+
+    entry: bytes
+    leaves: tuple[bytes, ...] = ()
+
+
+class LedgerFold:
+    """Turns events into entries, in order. Devices' events are gathered into segments, cut before the next entry."""
+
+    def __init__(self, *, keep: bool = False) -> None:
+        """Begin before the first event; `keep` keeps the texts of segments, for those who make proofs."""
+        self.seen = 0
+        self._keep = keep
+        self._first = 0
+        self._hashes: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._last_ms = 0
+        self._tells = False
+        """Whether a device speaks in the open segment."""
+
+    @property
+    def open_leaves(self) -> list[bytes]:
+        """The texts that no entry covers yet, where they are kept."""
+        return self._texts
+
+    def feed(self, seq: int, event: Event) -> list[Made]:
+        """Take the event with this number; give what has become final by it."""
+        self.seen = seq
+        leaf = _leaf(seq, event)
+        if leaf is not None:
+            self._gather(seq, event.at_ms, leaf)
+        # What a fleet sends by the thousand is no entry of its own: no need to look.
+        entry = None if isinstance(event, Leased | Reported) else _entry(seq, event)
+        if entry is None:
+            # A plan is renewed every few minutes: what a device said last does not wait for the next decision.
+            due = isinstance(event, PlanPublished) and self._tells
+            return [self._cut()] if due or len(self._hashes) >= MOST_LEAVES else []
+        made = [self._cut()] if self._hashes else []
+        return [*made, Made(_packed(entry))]
+
+    def _gather(self, seq: int, at_ms: int, leaf: Json) -> None:
+        text = msgspec.json.encode(leaf)
+        if not self._hashes:
+            self._first = seq
+        self._hashes.append(leaf_hash(text))
+        self._last_ms = at_ms
+        self._tells = self._tells or leaf["kind"] != "plan"
+        if self._keep:
+            self._texts.append(text)
+
+    def _cut(self) -> Made:
+        entry = {
+            "v": 1,
+            "kind": "segment",
+            "log_seq": self._first,
+            "at_ms": self._last_ms,
+            "events": len(self._hashes),
+            "root": Tree(self._hashes).root().hex(),
+        }
+        made = Made(canonical(entry), tuple(self._texts))
+        self._hashes, self._texts, self._tells = [], [], False
+        return made
+
+
+def entries_of(events: Iterable[tuple[int, Event]]) -> list[bytes]:
+    """Give all entries of a log."""
+    fold = LedgerFold()
+    return [made.entry for seq, event in events for made in fold.feed(seq, event)]
+
+
+def digest_of(value: Any) -> str:
+    """Give the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _packed(entry: Json) -> bytes:
+    data = canonical(entry)
+    if len(data) <= MOST_BYTES:
+        return data
+    short = {name: entry[name] for name in ("v", "kind", "log_seq", "at_ms")}
+    return canonical({**short, "too_long_sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _leaf(seq: int, event: Event) -> Json | None:
+    """Say what of a device's event goes into its segment."""
+    match event:
+        case Leased():
+            more: Json = {
+                "rollout": event.rollout,
+                "index": event.index,
+                "ring": event.ring,
+                "arm": event.arm.value,
+                "late": event.late,
+                "installed": event.installed,
+            }
+            kind = "leased"
+        case Reported():
+            more = {
+                "rollout": event.rollout,
+                "index": event.index,
+                "ring": event.ring,
+                "outcome": event.outcome.value,
+                "boot_s": event.boot_s,
+                "note": event.note[:MOST_WORDS],
+            }
+            kind = "reported"
+        case Enrolled():
+            more = {"index": event.index, "device_id": event.device_id, "labels": event.labels}
+            kind = "enrolled"
+        case Labelled():
+            more = {"index": event.index, "labels": event.labels, "who": event.who, "why": event.why[:MOST_WORDS]}
+            kind = "labelled"
+        case PlanPublished():
+            more = {"rollout": event.rollout, "component": event.component, "version": event.version}
+            more["plan_sha256"] = digest_of(event.plan)
+            kind = "plan"
+        case _:
+            return None
+    return {"v": 1, "kind": kind, "log_seq": seq, "at_ms": event.at_ms, **more}
+
+
+def _entry(seq: int, event: Event) -> Json | None:
+    head = {"v": 1, "log_seq": seq, "at_ms": event.at_ms}
+    match event:
+        case VerdictTaken():
+            verdict, f = event.verdict, event.verdict.figures
+            figures = {
+                "exposed": f.exposed,
+                "confirmed": f.confirmed,
+                "reverted": f.reverted,
+                "silent": f.silent,
+                "placebo": f.placebo,
+                "placebo_failed": f.placebo_failed,
+                "max_harmed": f.max_harmed,
+                "devices": f.devices,
+            }
+            said = {"verdict": verdict.kind.value, "happening": verdict.happening.value, "ring": verdict.ring}
+            more = {"sentence": verdict.sentence[:MOST_WORDS], "figures": figures, "opens": verdict.opens}
+            return {**head, "kind": "verdict", "rollout": event.rollout, **said, **more}
+        case RingClosed():
+            ring = event.closed
+            counts = {
+                "treated": ring.treated,
+                "treated_failed": ring.treated_failed,
+                "placebo": ring.placebo,
+                "placebo_failed": ring.placebo_failed,
+                "late": len(ring.late),
+            }
+            said = {"rollout": event.rollout, "ring": ring.ring, "arm_salt": event.arm_salt}
+            return {**head, "kind": "ring", **said, **counts}
+        case Act():
+            by = {"who": event.who[:MOST_WORDS], "why": event.why[:MOST_WORDS]}
+            return {**head, **_ACTS.get(event.what, _act)(event.what, event.body), **by}
+        case Labelled():
+            by = {"who": event.who[:MOST_WORDS], "why": event.why[:MOST_WORDS]}
+            return {**head, "kind": "act", "what": "device_labelled", "index": event.index, **by}
+        case _:
+            return None
+
+
+def _release(what: str, body: Json) -> Json:
+    manifest, terms = body["manifest"], body["terms"]
+    return {
+        "kind": "release",
+        "component": manifest["component"],
+        "version": manifest["version"],
+        "seq": manifest["seq"],
+        "digest": body["digest"],
+        "payload_sha256": manifest["payload"]["sha256"],
+        "order_salt": terms["order_salt"],
+        "speed": terms["speed"],
+    }
+
+
+def _rollout(what: str, body: Json) -> Json:
+    spec = body["spec"]
+    return {
+        "kind": "rollout",
+        "rollout": spec["rollout"],
+        "component": spec["component"],
+        "candidate": spec["candidate"]["sha256"],
+        "seq": spec["candidate"]["seq"],
+        "budget": spec["budget"],
+        "devices": len(spec["roster"]),
+        "observe_s": spec["observe_s"],
+        "soak_s": spec["soak_s"],
+        "shadow": spec.get("shadow", False),
+        "caps": spec.get("caps", []),
+        "scope": spec.get("scope", []),
+        "spec_sha256": digest_of(spec),  # its arm secret makes it tell nothing of the roster and the arms
+    }
+
+
+def _budget(what: str, body: Json) -> Json:
+    return {"kind": "budget", "component": body["component"], "max_harmed_30d": body["max_harmed_30d"]}
+
+
+def _act(what: str, body: Json) -> Json:
+    shown = {name: body[name] for name in ("rollout", "component", "index", "rollouts", "token_id") if name in body}
+    return {"kind": "act", "what": what, **shown, "body_sha256": digest_of(body)}
+
+
+_ACTS = {"release_logged": _release, "rollout_started": _rollout, "budget_set": _budget}
