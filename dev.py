@@ -42,6 +42,8 @@ LEAST_UV = (0, 9)
 
 # Optional system packages: what for, and the program whose presence tells.
 SYSTEM = {"strace": ("crash tests stop a device at a chosen system call", "strace")}
+# The same, but large: installed when all tests are run, not by set-up.
+FOR_TESTS = {"qemu-system-x86": ("a machine boots a faulty release and heals itself", "qemu-system-x86_64")}
 
 
 class Stop(Exception):
@@ -93,7 +95,7 @@ def setup() -> None:
         started = time.monotonic()
         with contextlib.suppress(OSError):  # .venv may be anything
             STAMP.unlink()
-        system_packages()
+        system_packages(SYSTEM)
         build_environment(fresh=was.get("venv") != now["venv"])
         STAMP.write_text(json.dumps(fingerprint()))
         say(f"setup: done in {time.monotonic() - started:.1f} s")
@@ -234,13 +236,13 @@ def uv_sources(config: dict[str, str]) -> list[str]:
 # --- system packages ------------------------------------------------------------------------------------------------
 
 
-def system_packages() -> None:
+def system_packages(table: dict[str, tuple[str, str]]) -> None:
     """Install what is missing as root on Debian, name it elsewhere. All are optional, so nothing fails here."""
-    missing = [name for name, (_, probe) in SYSTEM.items() if not shutil.which(probe)]
+    missing = [name for name, (_, probe) in table.items() if not shutil.which(probe)]
     if not sys.platform.startswith("linux") or not missing or apt_install(missing):
         return
     for name in missing:
-        say(f"setup: optional and missing: {name} ({SYSTEM[name][0]}); on Debian: apt-get install {name}")
+        say(f"setup: optional and missing: {name} ({table[name][0]}); on Debian: apt-get install {name}")
 
 
 def apt_install(names: list[str]) -> bool:
@@ -303,6 +305,8 @@ def test(args: list[str]) -> int:
         arg in ("-k", "-m", "--lf", "--last-failed") or Path(ROOT, arg.split("::")[0]).exists() for arg in args
     )
     room = any(arg.split("=")[0] == "--room" for arg in args)
+    if not (pointed or room):
+        system_packages(FOR_TESTS)
     failed = [] if pointed or room else checks([*LINT, *TYPES])
     # Two workers suit the tests that start processes of their own; what says xdist_group stays in one.
     many = [] if pointed else ["-n", "auto", "--maxprocesses", "2", "--dist", "loadgroup"]

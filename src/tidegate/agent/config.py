@@ -11,7 +11,7 @@ from typing import Any
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import check_name
 from tidegate.core.wire import decode, encode, read
-from tidegate.trust.durable import write_durably
+from tidegate.trust.durable import make_directory, write_durably
 
 POLL_S = 60.0
 
@@ -105,9 +105,8 @@ class Home:
     def make(self) -> None:
         """Make the directories that are missing. Raises Refused if the place is not usable."""
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self.metadata, self.outbox, self.path / "components"):
-                directory.mkdir(mode=0o700, exist_ok=True)
+            for directory in (self.path, self.metadata, self.outbox, self.path / "components"):
+                make_directory(directory, mode=0o700)
         except OSError as error:
             raise Refused(f"cannot use {self.path} as the agent's home: {error.strerror or error}") from error
 

@@ -27,6 +27,7 @@ def fetch(machine: Machine, tools: Tools) -> Result:
     try:
         if machine.slots.has(digest):
             manifest = machine.slots.manifest(digest)
+            _drop_downloads(machine)
         else:
             seen = tools.plans.seen(machine.component)
             if seen.plan is None or seen.plan.candidate != machine.record.candidate:
@@ -68,7 +69,7 @@ def _fill(machine: Machine, tools: Tools, digest: str, manifest: Manifest) -> Wa
     except TidegateError:
         machine.download = None
         raise
-    machine.download = None
+    machine.download, machine.found = None, ""
     download.file.unlink(missing_ok=True)
     return None
 
@@ -159,6 +160,10 @@ def clean(machine: Machine, tools: Tools) -> Result:
     """Remove what is neither active nor the last known good, and partial downloads."""
     machine.slots.clean(())
     machine.download = None
+    _drop_downloads(machine)
+    return None
+
+
+def _drop_downloads(machine: Machine) -> None:
     for leftover in (machine.slots.directory / "fetch").glob("*.part"):
         leftover.unlink(missing_ok=True)
-    return None

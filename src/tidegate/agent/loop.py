@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,12 @@ from tidegate.agent.machine import CALM, Machine
 from tidegate.agent.pace import Backoff, jittered
 from tidegate.agent.plans import Seen
 from tidegate.agent.say import StatusFile
+from tidegate.agent.seal import damaged_files
 from tidegate.agent.tools import Tools, attempt, healthy, look
 from tidegate.core.device import Event, State
 from tidegate.core.errors import NotFound, TidegateError
 from tidegate.core.model import Outcome
+from tidegate.trust.durable import sweep_temporary
 
 LONGEST_SLEEP_S = 60.0
 _WITHDRAWABLE = frozenset({State.FETCHING, State.READY, State.ANNOUNCED})
@@ -34,6 +37,9 @@ class Agent:
 
     def begin(self) -> None:
         """Take up, without any network, what was being done when the device last stopped."""
+        _sweep(self.tools)
+        for sentence in damaged_files(self.tools.home.path):
+            self.tools.say("damaged", sentence=sentence)
         for directory in sorted((self.tools.home.path / "components").iterdir()):
             if directory.is_dir() and self._wanted(directory.name):
                 self._add(directory.name)
@@ -127,6 +133,7 @@ class Agent:
 
     def _consider(self, machine: Machine) -> None:
         """Hold the plan against where the component stands. What cannot be written now is considered again later."""
+        self.tools.plans.attend(machine.component, machine.state is not State.IDLE)
         try:
             self._weigh(machine, self.tools.plans.seen(machine.component))
         except (TidegateError, OSError) as error:
@@ -246,6 +253,16 @@ class Agent:
         self._status.show(self.tools.identity.device_id, self.tools.plans.last_contact, rows, nothing)
 
 
+def _sweep(tools: Tools) -> None:
+    """Remove what writes that were cut off have left; nobody else writes here while this agent holds the home."""
+    home = tools.home
+    with suppress(OSError):  # a disk that cannot be written keeps them until it can
+        for leftover in home.path.glob(f".{home.seq_file.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        for directory in (home.outbox, *(home.path / "components").iterdir()):
+            sweep_temporary(directory)
+
+
 def _seq(machine: Machine, installed: str | None) -> int:
     if installed is None:
         return 0
@@ -261,6 +278,6 @@ def _row(machine: Machine) -> dict[str, Any]:
         "state": machine.record.state,
         "installed": machine.slots.current(),
         "good": machine.slots.good(),
-        "sentence": machine.sentence or machine.state.value,
+        "sentence": "; ".join(filter(None, (machine.sentence or machine.state.value, machine.found))),
         "plan_version": machine.record.plan_version,
     }

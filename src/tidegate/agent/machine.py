@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tidegate.agent import guard
 from tidegate.agent.clock import stamp
 from tidegate.agent.journal import Journal, Lease, Record
 from tidegate.agent.pace import Backoff
-from tidegate.agent.recover import from_slots
-from tidegate.agent.slots import Slots
+from tidegate.agent.recover import from_slots, outdated
+from tidegate.agent.slots import Slots, slot_name
 from tidegate.core.device import RESUME, UNCONFIRMED, Effect, Event, State, step
 from tidegate.core.errors import TidegateError
+from tidegate.core.model import Outcome
 from tidegate.trust.errors import DiskFull
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class Machine:
         self.backoff = Backoff(tools.settings.poll_s, tools.rng)
         self.failures = Backoff(tools.settings.poll_s * 4, tools.rng)
         self.sentence = ""
+        self.found = ""
+        """What is wrong with the slots since this start, for `agent status`; empty if nothing is."""
         self.soak: Soak | None = None
         self.download: Download | None = None
 
@@ -107,7 +111,10 @@ class Machine:
 
     def begin(self) -> None:
         """Read the journal, or tell from the slots where the device stands, and take up what was being done."""
-        if not self.journal.load():
+        whole = self.journal.load()
+        if whole:
+            self.journal.recovered = outdated(self.record, self.slots)
+        if not whole or self.journal.recovered:
             self.journal.record, found = from_slots(self.slots)
             sentence = f"{self.journal.recovered or 'there is no journal'}; {found}"
             if self.journal.recovered or found:
@@ -117,6 +124,28 @@ class Machine:
         self.pending = RESUME[self.state]
         if self.state is not State.IDLE:
             self.tools.say("resumed", component=self.component, state=self.record.state)
+        self._look_at_slots()
+
+    def _look_at_slots(self) -> None:
+        """Notice what a failing disk did to releases: never confirm it, and never use what can be had again."""
+        slots, digest = self.slots, self.record.digest
+        current, good = guard.slot_of(slots.directory, "current"), guard.slot_of(slots.directory, "good")
+        for slot in sorted({name for name in (current, good) if name}):
+            if wrong := slots.broken(slot):
+                self.found = f"{'what runs' if slot == current else 'the last known good'} ({slot}) is damaged: {wrong}"
+                self.tools.say("damaged", component=self.component, sentence=self.found)
+        name = slot_name(digest) if digest else None
+        if digest is None or not (wrong := slots.broken(name)):
+            return
+        if name == current and self.state in UNCONFIRMED:
+            note = f"its files are damaged on this device: {wrong}"
+            self.tell(Event.SICK, kind=Outcome.REVERTED.value, note=note, probes=(), withdrawn=True)
+        elif name not in (current, good):
+            slots.drop(digest)
+            note = f"the fetched candidate was damaged here, and is fetched again: {wrong}"
+            self.tools.say("damaged", component=self.component, sentence=note)
+            if self.state is State.READY:
+                self.tell(Event.UNFIT, note=note)
 
     def _keep_recovered(self, sentence: str) -> None:
         try:

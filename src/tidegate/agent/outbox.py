@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class Outbox:
 
     def waiting(self) -> list[Path]:
         return sorted(path for path in self.directory.glob("*.json") if not path.name.startswith("."))
+
+    def holds(self, lease_id: str) -> bool:
+        """Whether the outcome of this lease is here and has not arrived yet."""
+        for path in self.waiting():
+            with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+                if json.loads(path.read_bytes())["lease_id"] == lease_id:
+                    return True
+        return False
 
     def flush(self, post: Callable[[str, object], dict[str, Any]]) -> int:
         """Send all that waits.

@@ -7,9 +7,13 @@ from dataclasses import replace
 from tidegate.agent import guard
 from tidegate.agent.journal import Lease, Record
 from tidegate.agent.slots import Slots
+from tidegate.core.device import State
 from tidegate.core.errors import BadInput
 from tidegate.core.model import Arm, Candidate
 from tidegate.core.wire import read
+
+_HAS_POINTER = frozenset({State.APPLYING, State.PROBING, State.CONFIRMED, State.REVERTING})
+"""States in which `current` may name what is not confirmed."""
 
 
 def from_slots(slots: Slots) -> tuple[Record, str]:
@@ -40,6 +44,22 @@ def from_slots(slots: Slots) -> tuple[Record, str]:
     if good is None and not on_trial:
         return Record(), f"{current} runs and nothing says that it is on trial; it is kept"
     return Record(state="REVERTING"), f"{current} runs unconfirmed and unknown, and goes back to {good or 'nothing'}"
+
+
+def outdated(record: Record, slots: Slots) -> str:
+    """Say why a journal that is whole is older than the pointers, or nothing.
+
+    The guard is armed after the journal says APPLYING and disarmed before it says IDLE: what contradicts that is a
+    journal from another time, as a restored backup leaves it.
+    """
+    current, good = guard.slot_of(slots.directory, "current"), guard.slot_of(slots.directory, "good")
+    state = slots.guard_state()
+    on_trial = current and current != good and state.get("armed") is True and state.get("slot") == current
+    if on_trial and record.at not in _HAS_POINTER:
+        return f"the journal is older than the pointers: it says {record.state} while {current} runs unconfirmed"
+    if on_trial and state.get("digest") != record.digest:
+        return f"the journal is older than the pointers: it is about another release than {current}"
+    return ""
 
 
 def _back(known: Record, note: str) -> Record:

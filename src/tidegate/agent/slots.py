@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tidegate.agent import guard
+from tidegate.agent import guard, seal
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.model import Manifest
 from tidegate.core.wire import decode, encode
@@ -84,8 +84,10 @@ class Slots:
         try:
             with room_for(f"release {digest[:16]}"):
                 unpack(partial)
-                if (partial / MANIFEST).exists():
-                    raise BadInput(f"the payload has a file {MANIFEST}, whose name is Tidegate's own")
+                for own in sorted(seal.OWN):
+                    if (partial / own).exists():
+                        raise BadInput(f"the payload has a file {own}, whose name is Tidegate's own")
+                write_durably(partial / seal.SEAL, seal.describe(partial))
                 write_durably(partial / MANIFEST, data)
                 if self.path(digest).exists():  # a slot without its manifest: never whole, so nothing points here
                     shutil.rmtree(self.path(digest))
@@ -94,6 +96,21 @@ class Slots:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+    def broken(self, slot: str | None) -> str:
+        """Say what is damaged in a slot, by its name; nothing if it is whole, or no slot."""
+        if slot is None or not (self.slots / slot).is_dir():
+            return ""
+        if self._digest(slot) is None:
+            return "its manifest is damaged"
+        return seal.broken(self.slots / slot)
+
+    def drop(self, digest: str) -> None:
+        """Take a slot away that no pointer names; its manifest goes first."""
+        with suppress(OSError):
+            (self.path(digest) / MANIFEST).unlink()
+            sync_dir(self.path(digest))
+        shutil.rmtree(self.path(digest), ignore_errors=True)
 
     def need_room(self, length: int) -> None:
         """Refuse early what cannot fit. Raises DiskFull, with both numbers."""
@@ -183,7 +200,8 @@ class Slots:
         for slot in list(self.slots.iterdir()):
             if slot.name not in kept:
                 with suppress(OSError):  # the manifest first: a slot without one counts as no slot
-                    (slot / MANIFEST).unlink(missing_ok=True)
+                    (slot / MANIFEST).unlink()
+                    sync_dir(slot)  # or a power cut may keep the manifest and lose what it vouches for
                 shutil.rmtree(slot, ignore_errors=True)
 
     def _digest(self, slot: str | None) -> str | None:
