@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import secrets
 import shutil
@@ -25,6 +26,7 @@ from tidegate.cli.home import Home
 from tidegate.cli.init import make_control_plane
 from tidegate.cli.release_files import Draft, SpeedOptions, create_draft, sign_draft
 from tidegate.control.controller import Controller
+from tidegate.control.ledger import Ledger
 from tidegate.core.model import Health
 from tidegate.intake.app import IntakeApp
 from tidegate.log.sqlite import SqliteLog
@@ -51,6 +53,7 @@ class HandClock:
 @cache
 def _template() -> Path:
     place = Path(tempfile.mkdtemp(prefix="tidegate-test-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     make_control_plane(Home(place / "home"), place / "offline", [COMPONENT, OTHER])
     return place
 
@@ -72,7 +75,11 @@ class Plant:
         self.clock = HandClock()
         self.log = SqliteLog(self.home.log)
         self.publisher = Publisher(self.home.repository, self.home.keys)
-        self.controller = Controller(self.log, self.publisher, self.clock)
+        self.controller = Controller(self.log, self.publisher, self.clock, ledger=self.ledger())
+
+    def ledger(self) -> Ledger | None:
+        """None: most tests need no ledger; those that do override it."""
+        return None
 
     def draft(self, seq: int, *, component: str = COMPONENT, soak_s: int = 2, text: str = "") -> Draft:
         """Pack a small release."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -291,6 +292,19 @@ def test_a_full_disk_takes_nothing_of_the_batch_and_the_log_goes_on_when_there_i
     log = store.open(tmp_path)
     assert len(list(log.read())) == int(last) + 1
     log.close()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace tells which system calls a process makes")
+def test_every_append_waits_for_the_disk(store: Implementation, tmp_path: Path) -> None:
+    """Power that fails a moment later takes nothing: each append has its own sync."""
+    code = f"{PROLOGUE}\nlog = {store.expression}\nfor number in range(25): log.append([act(number)])"
+    trace = tmp_path / "trace"
+    words = ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", str(trace), sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    if "ptrace" in done.stderr:
+        pytest.skip("processes may not be traced here")
+    assert done.returncode == 0, done.stderr
+    assert trace.read_text().count("sync(") >= 25
 
 
 # --- SQLite's own file ----------------------------------------------------------------------------------------------

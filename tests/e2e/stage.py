@@ -21,7 +21,7 @@ from tidegate.cli.demo_content.releases import demo_manifest_parts, good_release
 from tidegate.cli.demo_stage import COMPONENT, Stage
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.release_files import SpeedOptions, create_draft
-from tidegate.cli.releases import submit
+from tidegate.cli.releases import sign_with, submit
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def roll_out(stage: Stage, office: OfficeClient, **changes: Any) -> str:
         driver=parts.driver,
         health=parts.health,
     )
-    submit(office, draft, stage.offline, SpeedOptions.for_trial(3600), "test")
+    sign_with(office, draft, stage.path / "release-1", stage.offline, SpeedOptions.for_trial(3600))
+    submit(office, draft, stage.path / "release-1", "test")
     body = {
         "component": COMPONENT,
         "release": "1",

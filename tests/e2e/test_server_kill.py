@@ -1,4 +1,4 @@
-"""Real processes, killed at the worst moments: what was acknowledged stays, nothing is granted twice, the rest goes on."""
+"""Real processes, killed at the worst moments: what was acknowledged stays, and nothing is granted twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.e2e.stage import (
     Acknowledged,
     Proxy,
@@ -24,9 +23,12 @@ from tests.e2e.stage import (
     tidegate,
     wait_for,
 )
+
 from tidegate.cli.demo_stage import Stage
 from tidegate.cli.office import OfficeClient
 from tidegate.core.errors import Refused
+
+pytestmark = [pytest.mark.room("control"), pytest.mark.room("log"), pytest.mark.room("agent")]
 
 DEVICES = 8
 
@@ -110,7 +112,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(stage: Stage, moments: dic
 
 
 def test_an_agent_that_dies_with_its_lease_is_silent_and_comes_back(stage: Stage) -> None:
-    """Killed the moment it has a treated lease: silent after the observation time, and within the budget the rest goes on."""
+    """Killed as it gets a treated lease: silent after the observation time; the rest goes on within the budget."""
     office, proxy = set_up(stage, 6)
     victims: list[int] = []
 

@@ -16,6 +16,8 @@ from tidegate.control.state import fold
 from tidegate.log.events import Reported
 from tidegate.trust.credentials import DeviceSecrets, authorization
 
+pytestmark = [pytest.mark.room("intake"), pytest.mark.room("control")]
+
 POSTS = ("/v1/enrol", "/v1/announce", "/v1/reports")
 ANNOUNCE = {"rollout": "r", "plan_version": 0, "installed": None, "seq": 1, "attempt": 1}
 REPORT = {"lease_id": "r:1:0", "kind": "confirmed", "seq": 1}

@@ -17,6 +17,8 @@ from tidegate.trust.credentials import load_secrets
 from tidegate.trust.layout import release_role
 from tidegate.trust.metadata import latest_bytes
 
+pytestmark = [pytest.mark.room("api")]
+
 PATHS = ["/api/v1/status", "/api/v1/devices", "/api/v1/releases", "/api/v1/rollouts", "/", "/nothing", "/docs"]
 
 

@@ -452,3 +452,24 @@ def test_a_replay_of_the_log_is_the_living_state_after_any_history(tmp_path: Pat
     assert snapshot(again.controller.state) == snapshot(fold(event for _, event in again.log.read()))
     assert isinstance(again.clock, HandClock)
     again.log.close()
+
+
+def test_it_ends_at_the_first_word_also_as_a_question_comes(tmp_path: Path) -> None:
+    """The cancellation meets a question at each of the steps on its way; it must not get lost."""
+    plant = Plant(tmp_path)
+
+    async def scene() -> None:
+        for steps in range(12):
+            controller = Controller(plant.log, plant.publisher, plant.clock)
+            work = asyncio.create_task(controller.run())
+            await settled(controller)
+            await asyncio.sleep(0.02)  # it waits for questions now
+            asking = asyncio.create_task(controller.ask(lambda state, now_ms: ([], None)))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            work.cancel()
+            done, _ = await asyncio.wait([work, asking], timeout=5)
+            assert len(done) == 2, f"after {steps} steps: {work}, {asking}"
+            await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(scene())

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rollouts import Course, Fleet, run_good, spec_of
 
+from tidegate.control.acts import Who, retire_device, signal_device
 from tidegate.core.admission import Grant, Never, NotYet
 from tidegate.core.caps import Cap
 from tidegate.core.looks import plan_looks
@@ -198,6 +199,20 @@ def test_a_device_whose_ring_is_not_open_waits_and_one_that_has_had_its_lease_is
     done = course.announce(first)
     assert isinstance(done, Never)
     assert "reverted" in done.sentence
+
+
+def test_a_confirmed_device_that_people_say_is_down_uses_its_groups_cap_again() -> None:
+    fleet = Fleet(6, {index: {"site": "ATL"} for index in range(6)})
+    course = fleet.start(spec_of(6, max_harmed=6, placebo_per_treated=0.0, caps=(Cap("site", 1),)))
+    first = next(p for p in range(6) if isinstance(course.announce(p), Grant))
+    course.report(first, Outcome.CONFIRMED)
+    assert fleet.state.in_flight.count(("site", "ATL")) == 0
+    row = fleet.state.devices[first]
+    fleet.fold(*signal_device(fleet.state, fleet.now_ms, Who("helpdesk", "it does not boot"), row)[0])
+    assert fleet.state.in_flight.count(("site", "ATL")) == 1
+    assert course.rollout.evidence.confirmed == 0
+    fleet.fold(*retire_device(fleet.state, fleet.now_ms, Who("helpdesk", "replaced"), row)[0])
+    assert fleet.state.in_flight.count(("site", "ATL")) == 0
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 4.0])

@@ -46,7 +46,7 @@ def forecast_of(scenario: Scenario) -> Forecast:
         poll_s=terms.poll_s,
         late_share=late.share if late else 0.0,
         late_return_s=late.return_s if late else 0.0,
-        late_budget_share=terms.late_budget_share,
+        late_budget_share=scenario.budgets[1] / terms.max_harmed,
         rollout_deadline_s=terms.rollout_deadline_s,
         caps=[Cap(f"of {cap.group_devices:,}", cap.group_devices, cap.at_most) for cap in scenario.caps],
     )

@@ -35,6 +35,8 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     verdict = Text(f"{found['phase']}", style=f"bold {LIGHT.get(found['phase'], '')}")
     verdict.append(f"  {found['sentence']}", style="not bold default")
     lines.append(verdict)
+    if found.get("speed") and not found["ended_ms"]:
+        lines.append(Text(found["speed"]["sentence"], style="dim"))
     head = title or f"{found['component']} {found['release']['version']}"
     return Panel(Group(*lines), title=f"{head} · rollout {found['rollout']}", title_align="left")
 

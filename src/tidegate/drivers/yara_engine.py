@@ -77,8 +77,8 @@ class Engine:
         """Say in the lock file which file is being scanned, for who finds this process dead."""
         text = f"{os.getpid()}\n{path}\n".encode(errors="surrogateescape")
         with suppress(OSError):
-            os.ftruncate(self.lock, 0)
-            os.pwrite(self.lock, text, 0)
+            os.pwrite(self.lock, text, 0)  # before it is cut: who reads in between must not miss the process id
+            os.ftruncate(self.lock, len(text))
 
     def allow_cpu(self, seconds: int) -> None:
         """Let this process use so much more CPU from now on, give or take half a second, before SIGXCPU ends it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,12 @@ from tidegate.sim.capped import Caps
 from tidegate.sim.counts import Certain, Naive, Tidegate
 from tidegate.sim.draws import draw_population
 from tidegate.sim.outcome import Flags, Floats, Ints, Runs, joined
-from tidegate.sim.play import looks_of
 from tidegate.sim.port import Policy
+from tidegate.sim.rule import looks_of
 from tidegate.sim.scenario import Scenario
 
 Ids = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 BLOCK = 1 << 15
 """Hashes are taken in blocks that stay in the processor's cache."""
 SORTED = 1 << 20
@@ -61,22 +63,20 @@ class Columns:
         members = self.order.take(int(size[0] + placebo[0]))
         treated, beside = self._arms(members, int(size[0]))
         self.order.put_back(beside)
-        away, missed = self.is_late[treated], self._missed(treated, float(at_s[0]))
-        missed &= ~away
-        absent = away | missed
+        absent, missed = self._absent(treated, float(at_s[0]))
         self._waiting = np.concatenate([self._waiting, treated[absent]])
-        self._late_left += int(missed.sum())
-        self._treated = treated[~absent]
-        self._placebo = beside[~(self.is_late[beside] | self._missed(beside, float(at_s[0])))]
+        self._late_left += missed
+        self._treated = treated if not len(absent) else np.delete(treated, absent)
+        self._placebo = np.delete(beside, self._absent(beside, float(at_s[0]))[0])
         dealt, rounds = self._through_caps(int(left[0]))
         terms = self.scenario.rollout
         return Leases(
             at_s=at_s,
             treated=_one(dealt),
             placebo=_one(len(self._placebo)),
-            absent=_one(int(absent.sum())),
-            gone=np.asarray([bool(missed.any())]),
-            short=np.asarray([dealt < len(treated) - int(absent.sum())]),
+            absent=_one(len(absent)),
+            gone=np.asarray([missed > 0]),
+            short=np.asarray([dealt < len(treated) - len(absent)]),
             lasts_s=np.asarray([terms.poll_s + (rounds - 1) * terms.observe_s]),
         )
 
@@ -100,8 +100,8 @@ class Columns:
         says_sick = ~visible & (reverted | sick)
         if scenario.defect.outcome == "reverted":
             says_sick |= visible
-        fine = self._split(treated[~(visible | silent | reverted | sick)], leases, due_s)
-        placebo_fine = self._split(self._placebo[~(placebo_silent | placebo_reverted)], leases, due_s)
+        fine = self._split(treated, ~(visible | silent | reverted | sick), leases, due_s)
+        placebo_fine = self._split(self._placebo, ~(placebo_silent | placebo_reverted), leases, due_s)
         quiet = _one(int(placebo_silent.sum()))
         frozen, frozen_s = opening(scenario, self.arrivals, leases, placebo_fine, quiet, due_s)
         counts = (_one(int(harmed.sum())), _one(int(says_sick.sum())))
@@ -110,19 +110,24 @@ class Columns:
     def _arms(self, members: Ids, treated: int) -> tuple[Ids, Ids]:
         if treated == len(members):
             return members, members[:0]
-        arms = np.argpartition(_hashed(self.rng.bytes(16), self.keys[members], arm_order), treated)
+        arms = np.argpartition(_hashed(self.rng.bytes(16), self.keys, arm_order, members), treated)
         return members[arms[:treated]], members[arms[treated:]]
 
-    def _missed(self, devices: Ids, at_s: float) -> Flags:
-        """Who of these cannot ask before the ring no longer takes them."""
-        gone = np.zeros(len(devices), dtype=np.bool_)
+    def _absent(self, devices: Ids, at_s: float) -> tuple[Ids, int]:
+        """Which of these do not come (places, not rows), and how many of them cannot reach the server."""
+        away = self.is_late[devices] if self._late_left else np.zeros(len(devices), dtype=np.bool_)
+        known = int(away.sum())
         for salt, absence in zip(self._absence_salts, self.arrivals.effects.absences, strict=True):
             if absence.start_s <= at_s and at_s + self.arrivals.takes_s <= absence.end_s:
-                gone |= self._struck(salt, devices, absence.share)
-        return gone
+                away |= self._struck(salt, devices, absence.share)
+        found = np.flatnonzero(away)
+        return found, len(found) - known
 
-    def _split(self, fine: Ids, leases: Leases, due_s: Floats) -> Ints:
+    def _split(self, devices: Ids, confirms: Flags, leases: Leases, due_s: Floats) -> Ints:
         """Count confirmations by arrival, as `Arrivals.split` does, but always the same devices are struck."""
+        if not len(self.arrivals.times_s):
+            return _one(int(np.count_nonzero(confirms)))[:, None]
+        fine = devices[confirms]
         effects, at_s, takes_s = self.arrivals.effects, float(leases.at_s[0]), self.arrivals.takes_s
         column = np.zeros(len(fine), dtype=np.int64)
         when = np.full(len(fine) if effects.delays else 0, due_s[0])
@@ -142,7 +147,7 @@ class Columns:
     def _struck(self, salt: bytes, devices: Ids, share: float) -> Flags:
         if share >= 1.0:
             return np.ones(len(devices), dtype=np.bool_)
-        return _hashed(salt, self.keys[devices], hash64) < np.uint64(share * 2.0**64)
+        return _hashed(salt, self.keys, hash64, devices) < np.uint64(share * 2.0**64)
 
     def _background(self, devices: int) -> tuple[Flags, Flags]:
         silent, reverted = self.scenario.background.silent_rate, self.scenario.background.reverted_rate
@@ -168,7 +173,7 @@ class Columns:
 class Order:
     """The devices in the order of exposure, sorted as far as needed; placebo devices come back to its head."""
 
-    def __init__(self, ranks: npt.NDArray[np.uint64], looks: LookPlan | None) -> None:
+    def __init__(self, ranks: Words, looks: LookPlan | None) -> None:
         self._ranks = ranks
         reach = [] if looks is None else [n + c for n, c in zip(looks.sizes, looks.placebo, strict=True)]
         ends = sorted({end for end in reach if end < len(ranks)})
@@ -183,7 +188,7 @@ class Order:
         start, end = self._taken, self._taken + count - len(heads)
         self._settle(end)
         self._taken = end
-        return np.concatenate([heads, self._order[start:end]])
+        return np.concatenate([heads, self._order[start:end]]) if len(heads) else self._order[start:end]
 
     def put_back(self, devices: Ids) -> None:
         """Put placebo devices at the head of what comes next."""
@@ -207,10 +212,12 @@ class Order:
         self._settle(end)
 
 
-def _hashed(salt: bytes, keys: npt.NDArray[np.uint64], how) -> npt.NDArray[np.uint64]:
-    found = np.empty_like(keys)
-    for start in range(0, len(keys), BLOCK):
-        found[start : start + BLOCK] = how(salt, keys[start : start + BLOCK])
+def _hashed(salt: bytes, keys: Words, how: Callable[[bytes, Words], Words], devices: Ids | None = None) -> Words:
+    """Hash the keys of some devices, or of all, block by block."""
+    found = np.empty(len(keys) if devices is None else len(devices), dtype=np.uint64)
+    for start in range(0, len(found), BLOCK):
+        part = slice(start, start + BLOCK)
+        found[part] = how(salt, keys[part] if devices is None else keys[devices[part]])
     return found
 
 

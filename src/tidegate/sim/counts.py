@@ -10,9 +10,10 @@ from tidegate.core.bounds import upper_bound
 from tidegate.core.looks import LookPlan
 from tidegate.core.window import RingCounts, certain_room, statistical_window
 from tidegate.sim.outcome import Flags, Ints, Runs
-from tidegate.sim.play import FleetMaker, Play, looks_of
+from tidegate.sim.play import Play
 from tidegate.sim.pools import Pools
 from tidegate.sim.port import Policy
+from tidegate.sim.rule import FleetMaker, looks_of
 from tidegate.sim.scenario import Scenario
 
 

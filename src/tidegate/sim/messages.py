@@ -1,4 +1,4 @@
-"""Every message: one device, one announcement, one lease, one report at a time, through the shipped server and table."""
+"""Every message: one device, announcement, lease and report at a time, through the shipped server and table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import math
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -88,7 +89,9 @@ def replay_command(scenario: Scenario, seed: int, weather: Weather = CALM) -> st
     """Give the command that plays one run again."""
     known = next((name for name, one in WEATHER.items() if one == weather), "")
     own = "" if known else f"  # with {weather}"
-    return f"replay: python -m tidegate.sim.messages {scenario.name}.toml --seed {seed} --weather {known or 'calm'}{own}"
+    return (
+        f"replay: python -m tidegate.sim.messages {scenario.name}.toml --seed {seed} --weather {known or 'calm'}{own}"
+    )
 
 
 def _points(world: World, recorder: Recorder) -> Callable[[], None]:
@@ -191,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = play(read_scenario(said.scenario), said.seed, WEATHER[said.weather])
     for one in fields(run):
         if one.name != "series":
-            print(f"{one.name:12} {getattr(run, one.name)}")
+            sys.stdout.write(f"{one.name:12} {getattr(run, one.name)}\n")
 
 
 if __name__ == "__main__":

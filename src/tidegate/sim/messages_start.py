@@ -67,7 +67,7 @@ def begin(scenario: Scenario, rng: np.random.Generator) -> Start:
 
 
 def plan_of_scenario(scenario: Scenario, *, certain: bool) -> tuple[Budget, LookPlan | None]:
-    """Give the budget and the looks that a rollout of this scenario starts with; no looks for the certain rule alone."""
+    """Give the budget and the looks that this scenario's rollout starts with; no looks for the certain rule alone."""
     terms, devices = scenario.rollout, scenario.fleet.devices
     main, late = scenario.budgets
     budget = Budget(
@@ -128,7 +128,7 @@ def _labels(scenario: Scenario, rng: np.random.Generator) -> list[dict[str, str]
 
 
 def _fates(scenario: Scenario, rng: np.random.Generator) -> tuple[Mask, Mask]:
-    """Say whom the candidate harms and who is late: exact shares, the rounding at random, as in the other fidelities."""
+    """Say whom the candidate harms and who is late: exact shares, rounded at random, as in the other fidelities."""
     devices = scenario.fleet.devices
     harmed = rng.permutation(devices) < int(share_of(rng, devices, scenario.defect.harm_rate, 1)[0])
     late = rng.permutation(devices) < late_devices(scenario)
@@ -143,9 +143,7 @@ def _log(spec: RolloutSpec, device_ids: list[str], labels: list[dict[str, str]])
     token = {"token_id": "t", "hash": "", "labels": {}, "uses": len(device_ids), "expires_ms": BEGIN_MS + 1}
     log: list[Event] = [Act(at_ms=BEGIN_MS - 1, what="token_created", who="simulation", why="", body=token)]
     log += [
-        Enrolled(
-            at_ms=BEGIN_MS - 1, index=index, device_id=name, public_key=name, token_id="t", labels=own, facts={}
-        )
+        Enrolled(at_ms=BEGIN_MS - 1, index=index, device_id=name, public_key=name, token_id="t", labels=own, facts={})
         for index, (name, own) in enumerate(zip(device_ids, labels, strict=True))
     ]
     body = {"rollout": spec.rollout, "spec": plain(spec)}

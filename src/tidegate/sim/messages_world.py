@@ -118,9 +118,7 @@ class World:
         """Give the time that a device's wall clock shows."""
         now_ms = self.timeline.now_ms
         offset_s = sum(
-            told.fault.offset_s
-            for told in self._told
-            if told.fault.kind == "clock_skew" and told.holds(index, now_ms)
+            told.fault.offset_s for told in self._told if told.fault.kind == "clock_skew" and told.holds(index, now_ms)
         )
         return now_ms / 1000 + offset_s
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.core.errors import BadInput
 from tidegate.core.looks import time_limit_rings
 from tidegate.sim.scenario import Scenario
 
@@ -96,9 +97,16 @@ class Recorder:
 
 
 def time_limit_s(scenario: Scenario) -> float:
-    """T*: the observation time times the rings that the exact rule needs with no background, canary included."""
+    """T*: the observation time times the rings that the exact rule needs with no background, canary included.
+
+    Raises:
+        BadInput: if that is more than ten million rings.
+    """
     terms = scenario.rollout
-    rings = time_limit_rings(scenario.fleet.devices, terms.max_harmed, terms.confidence, terms.canary)
+    try:
+        rings = time_limit_rings(scenario.fleet.devices, terms.max_harmed, terms.confidence, terms.canary)
+    except ValueError as error:
+        raise BadInput(f"rollout.max_harmed: {error}; raise it") from error
     return rings * terms.observe_s
 
 

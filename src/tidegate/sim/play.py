@@ -3,68 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
 from tidegate.core.bounds import halts, log_count_channel, log_halting
-from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
+from tidegate.core.looks import LookPlan
 from tidegate.core.model import Budget
-from tidegate.sim.batch import Arrivals, Fleet, Leases, Outcome
+from tidegate.sim.batch import Arrivals, Leases, Outcome
 from tidegate.sim.faults import effects_of
 from tidegate.sim.outcome import Ending, Flags, Floats, Ints, Recorder, Runs
+from tidegate.sim.rule import FleetMaker, Rule
 from tidegate.sim.scenario import Scenario
 
 SIGNALLED_BOUND = Budget(max_harmed=1).signalled_bound
-
-
-FleetMaker = Callable[[Scenario, Arrivals, np.random.Generator, int], Fleet]
-
-
-class Rule(Protocol):
-    """What a rule of Tidegate's family decides, for the replicates `who`."""
-
-    @property
-    def halting(self) -> bool:
-        """Whether evidence of harm ends the rollout."""
-        ...
-
-    @property
-    def waits(self) -> bool:
-        """Whether the next batch waits until this one's evidence is frozen; if not, until its leases have run out."""
-        ...
-
-    def room(self, play: Play, who: Ints) -> Ints:
-        """Leases that may be granted now where no planned ring is open."""
-        ...
-
-    def late_room(self, play: Play, who: Ints) -> Ints:
-        """Leases that may be granted now to late devices."""
-        ...
-
-    def passes(self, play: Play, who: Ints, stage: int) -> Flags:
-        """Whether the look at the end of planned ring `stage` opens the next as a whole."""
-        ...
-
-
-@lru_cache(maxsize=256)
-def looks_of(scenario: Scenario) -> LookPlan | None:
-    """Plan the looks as the planner does before a rollout starts; None where the certain rule carries the fleet."""
-    terms, main = scenario.rollout, scenario.budgets[0]
-    looks = plan_looks(
-        scenario.fleet.devices,
-        main,
-        terms.confidence,
-        terms.placebo_per_treated,
-        scenario.background.rate,
-        terms.q_gate,
-        scenario.first_ring,
-        attendance=1.0 if scenario.late is None else 1.0 - scenario.late.share,
-    )
-    sooner = looks.rings < certain_ring_count(scenario.fleet.devices, main, scenario.first_ring)
-    return looks if looks.feasible and sooner else None
+SPREAD_MOMENTS = 32
+"""Moments at which a batch whose leases are spread over the devices' poll is looked at for harm."""
 
 
 class Play:
@@ -148,9 +101,8 @@ class Play:
         leases = self.fleet.attend(who, now, size, self._placebo(who, size, left), left)
         outcome = self.fleet.play(who, leases)
         self.members[who] += size
-        self.exposed[who] += leases.treated
         self.blocked[who] |= leases.short
-        self._harm(who, leases, outcome)
+        self._harm(who, leases, outcome, self.exposed)
         self._settle(0, who, outcome, self.confirmed)
         self._freeze(who, leases, outcome, ends)
         self._due_late(who, leases.absent, leases.gone)
@@ -179,22 +131,39 @@ class Play:
         leases = self.fleet.attend_late(who, self.late_at_s[who], size)
         outcome = self.fleet.play(who, leases)
         self.late_waiting[who] -= size
-        self.late_exposed[who] += size
-        self._harm(who, leases, outcome)
+        self._harm(who, leases, outcome, self.late_exposed)
         self._settle(1, who, outcome, self.late_confirmed)
         self.late_at_s[who] = self.late_free_s[who] = self._until(outcome)
 
-    def _harm(self, who: Ints, leases: Leases, outcome: Outcome) -> None:
-        self.harmed[who] += outcome.harmed
-        self.reverted[who] += outcome.reverted
+    def _harm(self, who: Ints, leases: Leases, outcome: Outcome, exposed: Ints) -> None:
+        """Count the exposed, the harmed and the reverted of a batch, and halt where reverts say so.
+
+        Leases that are spread over the devices' poll stop when a halt comes in between.
+        """
+        poll_s = self.scenario.rollout.poll_s
+        parts = [1.0]
+        if poll_s > 0 and self.rule.halting and np.any(outcome.reverted):
+            parts = list(np.arange(1, SPREAD_MOMENTS + 1) / SPREAD_MOMENTS)
+        before = np.stack([exposed[who], self.harmed[who], self.reverted[who]])
         if who[0] == 0:
-            self._record(float(leases.at_s[0]), int(self.exposed[0] + self.late_exposed[0]))
-        self._halt(who, leases.at_s + self.shows_s)
+            self._record(float(leases.at_s[0]), int(before[0, 0] + leases.treated[0]))
+        for part in parts:
+            go = ~self.halted[who]
+            told = 1.0 if len(parts) == 1 else min(1.0, max(0.0, part - self.shows_s / poll_s))
+            exposed[who[go]] = (before[0] + np.ceil(leases.treated * part).astype(np.int64))[go]
+            self.harmed[who[go]] = (before[1] + np.rint(outcome.harmed * part).astype(np.int64))[go]
+            self.reverted[who[go]] = (before[2] + np.floor(outcome.reverted * told).astype(np.int64))[go]
+            if len(parts) > 1:
+                self._halt(who[go], (leases.at_s + part * poll_s)[go])
+        go = ~self.halted[who]
+        self.reverted[who[go]] = (before[2] + outcome.reverted)[go]
+        self._halt(who, leases.at_s + leases.lasts_s + self.shows_s)
 
     def _settle(self, row: int, who: Ints, outcome: Outcome, confirmed: Ints) -> None:
         """Count the confirmations that have come, keep the others for when they come."""
         until = self._until(outcome)
-        confirmed[who] += self.arrivals.arrived(outcome.fine, until)
+        exposed = self.exposed if row == 0 else self.late_exposed
+        confirmed[who] = np.minimum(confirmed[who] + self.arrivals.arrived(outcome.fine, until), exposed[who])
         later = self.arrivals.times_s[:, None] > until[None, :]
         self.pending[row][:, who] += outcome.fine[:, 1:].T * later
         came = np.where(outcome.fine[:, 1:] > 0, self.arrivals.times_s[None, :], 0.0).max(axis=1, initial=0.0)
@@ -218,8 +187,9 @@ class Play:
         self.at_s[who[self.blocked[who]]] = np.inf
         self.whole[who] = False
         full = who[(self.members[who] == ends) & (self.stage[who] < len(self.sizes))]
-        for stage in np.unique(self.stage[full]):
-            here = full[self.stage[full] == stage]
+        reached = self.stage[full]
+        for stage in np.unique(reached):
+            here = full[reached == stage]
             self.stage[here] += 1
             seeing = here[~self.blind[here]]
             if len(seeing):
@@ -256,7 +226,7 @@ class Play:
         by one on the same number of exposed devices, and both arms are read from frozen rings alone. So these looks
         stand for one after every report.
         """
-        if not self.rule.halting:
+        if not self.rule.halting or not len(who):
             return
         m, c, y, x = self.rings[:, :, who].transpose(1, 2, 0).astype(np.float64)
         exposed = self.exposed[who] + self.late_exposed[who]

@@ -62,13 +62,15 @@ def plot_run(scenario: Scenario, runs: Runs, path: Path) -> None:
     hours = series.t_s / 3600.0
     budget = scenario.rollout.max_harmed
     curves: list[tuple[str, Ints, str, str, float]] = [
-        ("window: may be exposed", series.window, WINDOW, "--", 1.4),
         ("exposed", series.exposed, EXPOSED, "-", 2.4),
         ("confirmed", series.confirmed, CONFIRMED, "-", 1.6),
         ("harmed", series.harmed, HARMED, "-", 2.4),
     ]
+    axes.fill_between(hours, series.window, step="post", color=WINDOW, alpha=0.3, linewidth=0, label="window")
     for label, values, colour, style, width in curves:
-        axes.step(hours, values, where="post", label=label, color=colour, linestyle=style, linewidth=width)
+        axes.step(
+            hours, values, where="post", label=label, color=colour, linestyle=style, linewidth=width, clip_on=False
+        )
     axes.axhline(budget, color=HARMED, linestyle=":", linewidth=1.2)
     axes.annotate(
         f"max_harmed = {budget:,}", (1, budget), xycoords=("axes fraction", "data"), ha="right", va="bottom",

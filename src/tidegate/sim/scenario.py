@@ -3,66 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import BadInput, NotFound
+from tidegate.sim.allowed import (
+    BELOW_ONE,
+    COUNT,
+    INSIDE_ONE,
+    MOST_DEVICES,
+    MOST_SECONDS,
+    SECONDS,
+    SHARE,
+    SOME_SECONDS,
+    Range,
+)
 
 PACKAGED = Path(__file__).with_name("scenarios")
-MOST_DEVICES = 1_000_000_000
-MOST_SECONDS = 1e12
-POLICIES = (
-    "tidegate",
-    "certain",
-    "naive",
-    "instant",
-    "hawkbit",
-    "aws-iot",
-    "flightctl",
-    "phased",
-    "lvfs",
-    "nebraska",
-    "argo",
-    "kayenta",
-    "teleport",
-    "flag-ramp",
-)
+PEERS = ("instant", "hawkbit", "aws-iot", "flightctl", "phased", "lvfs", "nebraska", "argo", "kayenta", "teleport")
+POLICIES = ("tidegate", "certain", "naive", *PEERS, "flag-ramp")
 FAULTS = ("telemetry_outage", "partition", "site_down", "clock_skew", "byzantine")
 LIES = ("healthy", "sick", "announce")
 ALWAYS = ("byzantine", "clock_skew")
 """Faults that last from the start to the end unless told otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What a number may be; `open_low` and `open_high` leave the end itself out."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def holds(self, value: float) -> bool:
-        """Say whether a finite number lies within."""
-        if not math.isfinite(value):
-            return False
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        if math.isinf(self.high):
-            return f"above {self.low:g}" if self.open_low else f"{self.low:g} or more"
-        low = f"above {self.low:g}" if self.open_low else f"{self.low:g}"
-        return f"{low} to {'below ' if self.open_high else ''}{self.high:,.10g}"
-
-
-SHARE, BELOW_ONE = Range(0, 1), Range(0, 1, open_high=True)
-INSIDE_ONE = Range(0, 1, open_low=True, open_high=True)
-SECONDS, SOME_SECONDS = Range(0), Range(0, open_low=True)
-COUNT = Range(1, MOST_DEVICES)
 
 
 def _key(default: Any, allowed: Range | tuple[str, ...]) -> Any:
