@@ -41,9 +41,21 @@ OLDEST, NEWEST = "3.11", "3.13"
 LEAST_UV = (0, 9)
 
 # Optional system packages: what for, and the program whose presence tells.
-SYSTEM = {"strace": ("crash tests stop a device at a chosen system call", "strace")}
+SYSTEM = {
+    "bubblewrap": ("the gate runs releases in a sandbox", "bwrap"),
+    "strace": ("crash tests stop a device at a chosen system call", "strace"),
+}
 # The same, but large: installed when all tests are run, not by set-up.
-FOR_TESTS = {"qemu-system-x86": ("a machine boots a faulty release and heals itself", "qemu-system-x86_64")}
+FOR_TESTS = {
+    "chromium": ("a browser opens the pages", "chromium"),
+    "clamav": ("the clamav driver and the gate scan with the real engine", "clamscan"),
+    "clamav-daemon": ("the clamav driver reloads a real daemon", "clamd"),
+    "nats-server": ("the replicated log runs on a real cluster", "nats-server"),
+    "nginx": ("static files are served by a common web server, to compare with", "nginx"),
+    "npm": ("an independent client reads the repository", "npm"),
+    "postgresql": ("the log runs on a real PostgreSQL", "pg_ctlcluster"),
+    "qemu-system-x86": ("a machine boots a faulty release and heals itself", "qemu-system-x86_64"),
+}
 
 
 class Stop(Exception):
@@ -340,7 +352,10 @@ def lock() -> int:
     env = uv_environment(config)
     quiet = ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
     same = ["--universal", "--python-version", OLDEST, "--generate-hashes", *quiet, *uv_sources(config), "--upgrade"]
-    _uv([uv, "pip", "compile", *same, "--group", "dev", "pyproject.toml", "--output-file", str(LOCK)], env)
+    _uv(
+        [uv, "pip", "compile", *same, "--group", "dev", "--all-extras", "pyproject.toml", "--output-file", str(LOCK)],
+        env,
+    )
     _uv([uv, "pip", "compile", *same, "--group", "bootstrap", "--output-file", str(UV_LOCK)], env)
     return 0
 
