@@ -134,7 +134,7 @@ class World(Plant):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         token = self.home.operator_token.read_text().strip()
-        office = Office(self.controller, self.home.repository, token)
+        office = Office(self.controller, self.home.repository, token, evidence=self.home.evidence)
         intake = IntakeApp(self.controller, load_secrets(self.home.device_secrets), self.home.repository)
         apps: list[Any] = [intake, make_operators_app(office)]
         self._servers = [uvicorn.Server(_config(app)) for app in apps]

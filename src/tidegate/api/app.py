@@ -15,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api import devices, keys, releases, rollouts, timeline, tokens
+from tidegate.api import devices, evidence, keys, releases, rollouts, timeline, tokens
 from tidegate.control.controller import Controller
 from tidegate.control.views import status_view
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.log.port import LogError
+from tidegate.trust.evidence_store import EvidenceStore
 from tidegate.trust.expiry import trust_view
 
 _STATUS: list[tuple[type[TidegateError], int, str]] = [
@@ -41,6 +42,7 @@ class Office:
     operator_token: str
     keys: Path | None = None
     """Where the online keys lie: a change of keys that names others is refused."""
+    evidence: EvidenceStore | None = None
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
@@ -104,6 +106,7 @@ def make_app(office: Office) -> Any:
             Route("/readyz", _ready),
             Route("/api/v1/status", _status),
             *devices.ROUTES,
+            *evidence.ROUTES,
             *keys.ROUTES,
             *releases.ROUTES,
             *rollouts.ROUTES,

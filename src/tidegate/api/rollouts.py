@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tidegate.api.evidence import demand
 from tidegate.api.reading import body_of, read_as, who_of
 from tidegate.control import acts
 from tidegate.control.starting import StartRequest, start_rollout
@@ -38,11 +39,19 @@ async def start(request: Request) -> Response:
     office = request.app.state.office
     body = await body_of(request)
     by = who_of(body)
+    let_through = body.pop("let_through", False)
+    if type(let_through) is not bool:
+        raise BadInput("let_through must be true or false")
     said = read_as(StartRequest, body, "rollout")
+    release = acts.find_release(office.controller.state, said.component, said.release)
+    # A shadow rollout changes no device, so it needs no evidence.
+    evidence = None if said.shadow else await demand(office.evidence, release, let_through, by.why)
     arm_secret = secrets.token_bytes(ARM_SECRET_BYTES)
     name = f"{said.component}-{secrets.token_hex(3)}"
     await office.controller.ask(
-        lambda state, now_ms: start_rollout(state, now_ms, by, said, rollout=name, arm_secret=arm_secret)
+        lambda state, now_ms: start_rollout(
+            state, now_ms, by, said, rollout=name, arm_secret=arm_secret, evidence=evidence
+        )
     )
     controller = office.controller
     return JSONResponse(rollout_view(controller.state, controller.state.rollouts[name], controller.now_ms()), 201)

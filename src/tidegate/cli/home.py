@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.core.errors import NotFound
+from tidegate.trust.evidence_store import EvidenceStore
 
 
 def default_home() -> Path:
@@ -50,6 +51,11 @@ class Home:
     def address(self) -> Path:
         """Where the running server listens."""
         return self.path / "server.json"
+
+    @property
+    def evidence(self) -> EvidenceStore:
+        """Attestations of releases; the policy that demands them lies in the home itself."""
+        return EvidenceStore(self.path / "evidence", self.path)
 
     def check(self) -> None:
         """Refuse a directory that `tidegate init` has not made. Raises NotFound."""

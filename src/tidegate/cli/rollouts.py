@@ -37,6 +37,7 @@ def start(
     scout: list[str] | None = None,
     shadow: bool = False,
     allow_hold: bool = False,
+    let_through: bool = False,
     why: str = "",
     home: Path | None = None,
     json: bool = False,
@@ -60,6 +61,7 @@ def start(
         scout: A label whose values, in pairs, are each tried first on their lowest-ranked device. Several times.
         shadow: Both arms placebo: measures this fleet's background and the smallest budget, and changes nothing.
         allow_hold: Start though it cannot reach everyone.
+        let_through: Start without the evidence that the policy demands, where the policy allows that; needs --why.
         why: The reason, for the record.
         home: The control plane's directory.
         json: Print JSON.
@@ -85,6 +87,7 @@ def start(
         "scouts": scout or [],
         "shadow": shadow,
         "allow_hold": allow_hold,
+        "let_through": let_through,
     }
     made = OfficeClient(home).post("/api/v1/rollouts", body, why)
     if json:

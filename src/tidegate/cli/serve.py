@@ -85,7 +85,7 @@ async def _serve(place: Home, ends: list[tuple[str, int]], tls: dict[str, Any]) 
     log = SqliteLog(place.log)
     publisher = Publisher(place.repository, place.keys)
     controller = Controller(log, publisher, ledger=_ledger(place))
-    office = Office(controller, place.repository, place.operator_token.read_text().strip(), place.keys)
+    office = Office(controller, place.repository, place.operator_token.read_text().strip(), place.keys, place.evidence)
     apps: list[Any] = [
         IntakeApp(controller, load_secrets(place.device_secrets), place.repository),
         make_operators_app(office),

@@ -64,6 +64,32 @@ def log_release(
     return [Act(at_ms=now_ms, what="release_logged", who=by.who, why=by.why, body=body)], True
 
 
+def log_evidence(
+    state: ServerState,
+    now_ms: int,
+    by: Who,
+    *,
+    release: str,
+    envelope: str,
+    predicate: str,
+    result: str,
+    checks: list[str],
+    keyids: list[str],
+) -> tuple[list[Event], bool]:
+    """Record that an attestation of a release was handed in; give whether it was news."""
+    if envelope in state.evidence.get(release, ()):
+        return [], False
+    body: dict[str, Any] = {
+        "release": release,
+        "envelope": envelope,
+        "predicate": predicate,
+        "result": result,
+        "checks": checks,
+        "keyids": keyids,
+    }
+    return [Act(at_ms=now_ms, what="evidence_logged", who=by.who, why=by.why, body=body)], True
+
+
 def find_release(state: ServerState, component: str, name: str) -> Release:
     """Find a release by digest (or its first 8 digits and more), sequence number, or version.
 

@@ -225,7 +225,13 @@ def _rollout(what: str, body: Json) -> Json:
         "caps": spec.get("caps", []),
         "scope": spec.get("scope", []),
         "spec_sha256": digest_of(spec),  # its arm secret makes it tell nothing of the roster and the arms
+        **({"evidence": body["evidence"]} if "evidence" in body else {}),
     }
+
+
+def _evidence(what: str, body: Json) -> Json:
+    shown = ("release", "envelope", "predicate", "result", "checks", "keyids")
+    return {"kind": "evidence", **{name: body[name] for name in shown}}
 
 
 def _budget(what: str, body: Json) -> Json:
@@ -237,4 +243,4 @@ def _act(what: str, body: Json) -> Json:
     return {"kind": "act", "what": what, **shown, "body_sha256": digest_of(body)}
 
 
-_ACTS = {"release_logged": _release, "rollout_started": _rollout, "budget_set": _budget}
+_ACTS = {"release_logged": _release, "rollout_started": _rollout, "evidence_logged": _evidence, "budget_set": _budget}

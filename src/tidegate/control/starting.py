@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,14 @@ class StartRequest:
 
 
 def start_rollout(
-    state: ServerState, now_ms: int, by: Who, said: StartRequest, *, rollout: str, arm_secret: bytes
+    state: ServerState,
+    now_ms: int,
+    by: Who,
+    said: StartRequest,
+    *,
+    rollout: str,
+    arm_secret: bytes,
+    evidence: dict[str, Any] | None = None,
 ) -> tuple[list[Event], str]:
     """Freeze the roster and begin a rollout; its first ring opens at the next look at the evidence.
 
@@ -98,7 +106,9 @@ def start_rollout(
         raise BadInput(str(error)) from error
     if not said.shadow and said.component in state.rolling:
         state.rolling[said.component].reserved(now_ms / 1000, release.digest, account.max_harmed)
-    body = {"rollout": rollout, "spec": plain(spec)}
+    body: dict[str, Any] = {"rollout": rollout, "spec": plain(spec)}
+    if evidence is not None:  # what the policy demanded, and which attestations it was given
+        body["evidence"] = evidence
     return [Act(at_ms=now_ms, what="rollout_started", who=by.who, why=by.why, body=body)], rollout
 
 

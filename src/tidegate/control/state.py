@@ -86,6 +86,8 @@ class ServerState:
         self.releases: dict[str, Release] = {}
         self.promoted: dict[str, int] = {}
         """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
+        self.evidence: dict[str, list[str]] = {}
+        """Release -> digests of the attestations that were handed in for it."""
         self.rollouts: dict[str, Rollout] = {}
         self.active: dict[str, str] = {}
         self.in_flight = InFlight()
@@ -191,6 +193,8 @@ class ServerState:
                 )
             case "release_promoted":
                 self.promoted[body["digest"]] = body["ceiling_2p32"]
+            case "evidence_logged":
+                self.evidence.setdefault(body["release"], []).append(body["envelope"])
             case "rollout_started":
                 self._start(read(RolloutSpec, body["spec"], "rollout"), event.at_ms)
             case "rollout_paused" | "rollout_resumed" | "rollout_aborted":

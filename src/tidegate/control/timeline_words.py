@@ -82,11 +82,16 @@ def _reported(r: Json) -> str:
 
 def _rollout(r: Json) -> str:
     budget = r["budget"]
+    through = ""
+    if r.get("evidence", {}).get("let_through"):
+        through = (
+            f" It was let through without evidence that the policy demands: {'; '.join(r['evidence']['missing'])}."
+        )
     measures = " It is a shadow rollout, which changes nothing." if r["shadow"] else ""
     return (
         f"Rollout {r['rollout']} began: release {r['candidate']} of {r['component']} (sequence {r['seq']}) for"
         f" {r['devices']} devices; at most {budget['max_harmed']} may be harmed, with confidence"
-        f" {budget['confidence']}; a device has {r['observe_s']} s to confirm.{measures}{_by(r)}"
+        f" {budget['confidence']}; a device has {r['observe_s']} s to confirm.{measures}{through}{_by(r)}"
     )
 
 
@@ -123,6 +128,10 @@ _SENTENCES: dict[str, Any] = {
     "ring": lambda r: (
         f"Ring {r['ring']} of rollout {r['rollout']} closed: of {r['treated']} treated devices {r['treated_failed']}"
         f" failed, of {r['placebo']} placebo devices {r['placebo_failed']}; {r['late']} had not come."
+    ),
+    "evidence": lambda r: (
+        f"An attestation ({r['predicate']}, {r['result']}) of release {r['release']} was handed in, with digest"
+        f" {r['envelope']}.{_by(r)}"
     ),
     "plan": lambda r: f"Plan version {r['version']} of {r['component']} was signed for rollout {r['rollout']}.",
     "segment": lambda r: f"The digest of {r['events']} records of devices and plans was entered.",
