@@ -40,6 +40,7 @@ for _path, _name, _help in (
     ("tidegate.cli.evidence:app", "evidence", "Attestations of a release: verify, show, hand in; their policy."),
     ("tidegate.cli.rollouts:app", "rollout", "Start, watch and steer rollouts."),
     ("tidegate.cli.devices:app", "device", "List devices; ask why one has or has not been updated."),
+    ("tidegate.cli.exposure:app", "exposure", "Which services fall if a vendor fails, and what would change that."),
     ("tidegate.cli.ledger:app", "ledger", "Verify the ledger, prove an entry, watch it grow."),
     ("tidegate.cli.timeline:app", "timeline", "A signed account of who was exposed to what, when; and its check."),
 ):

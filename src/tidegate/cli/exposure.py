@@ -1,0 +1,126 @@
+"""`tidegate exposure`: which services fall with whom, what would change that, and what a rollout must respect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from tidegate.cli.show import out, out_json, table
+from tidegate.core.errors import BadInput
+from tidegate.exposure.analyse import analyse as analyse_estate
+from tidegate.exposure.cuts import LISTED, NODES, Limits
+from tidegate.exposure.reading import read_estate
+from tidegate.exposure.schema import estate_schema
+
+app = App(name="exposure", help="Which services fall if a vendor fails, and what would change that.")
+SHOWN = 6
+"""Cuts of one service in the table; --json has them all."""
+
+
+@app.command
+def analyse(
+    estate: Path,
+    /,
+    *,
+    by: str = "vendor",
+    order: int | None = None,
+    most_cuts: int = LISTED,
+    nodes: int = NODES,
+    json: bool = False,
+) -> None:
+    """Say which services fall if a vendor, or a component, fails; alone, in pairs, and in larger sets.
+
+    Args:
+        estate: The estate file (YAML); `tidegate exposure schema` describes it.
+        by: Whose failures are looked at: vendor or component.
+        order: List cuts of at most so many members; default: all.
+        most_cuts: List at most so many cuts of a service, by whole orders; the others are counted.
+        nodes: How large a service's diagram may grow before cuts are found up to an order alone.
+        json: Print JSON.
+    """
+    for option, value, least in (("--order", order, 1), ("--most-cuts", most_cuts, 1), ("--nodes", nodes, 100)):
+        if value is not None and value < least:
+            raise BadInput(f"{option}: must be at least {least}, not {value}")
+    found = analyse_estate(read_estate(estate), by, Limits(nodes, most_cuts, order))
+    if json:
+        out_json(found)
+        return
+    _services(found)
+    _vendors(found)
+    _remarks(found)
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON Schema of an estate file."""
+    out(estate_schema().rstrip())
+
+
+def _services(found: dict[str, Any]) -> None:
+    rows = [
+        (name, _single(row), _cuts(row), "unknown" if row["probability"] is None else f"{row['probability']:.4g}")
+        for name, row in sorted(found["services"].items(), key=lambda pair: (not pair[1]["single_points"], pair[0]))
+    ]
+    columns = ("service", "falls with any one of", "or with all of one of these sets", "probability")
+    table(f"Services, by {found['by']}", columns, rows, empty="No services.")
+
+
+def _single(row: dict[str, Any]) -> str:
+    return ", ".join(row["single_points"]) or "-"
+
+
+def _cuts(row: dict[str, Any]) -> str:
+    larger = [" + ".join(cut) for cut in row["cuts"] if len(cut) > 1]
+    words = larger[:SHOWN]
+    count = row["cut_count"]
+    if len(larger) > SHOWN:
+        words.append(f"and {len(larger) - SHOWN:,} more (--json)")
+    if not row["complete"]:
+        total = "an unknown number" if count is None else f"{count:,}"
+        words.append(f"complete up to {row['order_limit']} members; {total} in all")
+    return "\n".join(words) or "-"
+
+
+def _vendors(found: dict[str, Any]) -> None:
+    rows = [
+        (
+            name,
+            f"{row['devices']:,}",
+            f"{row['device_share']:.0%}",
+            len(row["groups_lost"]),
+            ", ".join(row["services_lost"][:SHOWN]) + (" ..." if len(row["services_lost"]) > SHOWN else "") or "-",
+            f"{row['loss_share']:.0%}",
+        )
+        for name, row in sorted(found["vendors"].items(), key=lambda p: (-p[1]["loss_share"], -p[1]["devices"], p[0]))
+    ]
+    columns = ("vendor", "on devices", "of all", "groups lost", "services lost with it alone", "of the value")
+    table("Vendors", columns, rows, empty="No vendors.")
+    pairs = [
+        (" + ".join(row["vendors"]), ", ".join(row["services_lost"]), f"{row['loss_share']:.0%}")
+        for row in found["pairs"]
+    ]
+    if pairs:
+        columns = ("vendors", "services that neither takes alone", "of the value")
+        table("Fatal together", columns, pairs, empty="")
+    out(
+        f"Concentration: index of shares {found['hhi']:.3f}, of what falls {found['hhi_failure_weighted']:.3f}"
+        " (0: no vendor alone takes anything). A low first figure alone means little."
+    )
+
+
+def _remarks(found: dict[str, Any]) -> None:
+    unknown = found["unknown"]
+    for what in ("vendor", "privilege"):
+        names, devices = unknown[what]["components"], unknown[what]["devices"]
+        if names:
+            taken = "taken to be one vendor" if what == "vendor" else "taken to run in the kernel"
+            out(f"Unknown {what}: {', '.join(names)}, on {devices:,} devices; {taken}.")
+    if unknown["function"]:
+        out(
+            f"Groups without function: {', '.join(unknown['function'])}. They have user-space components, whose failure"
+            " leaves their devices alive here; name those that the group needs under function:."
+        )
+    if unknown["value_per_h"]:
+        out(f"Services without value_per_h count nothing: {', '.join(unknown['value_per_h'])}.")
