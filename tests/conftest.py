@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
     if dropped:
         config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_sessionfinish() -> None:
+    """End the servers that tests have started."""
+    stores = sys.modules.get("tests.stores")
+    if stores is not None:
+        stores.close_stores()

@@ -15,17 +15,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.stores import NatsCluster, PostgresqlServer, place_name, store_server
 
 from tidegate.control.state import fold
 from tidegate.core.model import Arm, Outcome, PlanState
 from tidegate.core.rollout import ClosedRing, Happening
 from tidegate.core.verdict import Figures, Verdict, VerdictKind
+from tidegate.log.address import open_log
+from tidegate.log.batch import pack
 from tidegate.log.events import (
     Act,
     Enrolled,
@@ -37,9 +40,8 @@ from tidegate.log.events import (
     RingClosed,
     VerdictTaken,
     decode,
-    encode,
 )
-from tidegate.log.port import Log, LogError
+from tidegate.log.port import Fenced, Log, LogError
 from tidegate.log.sqlite import SqliteLog
 
 RECORDED = Path(__file__).with_name("log_v1.jsonl")
@@ -50,16 +52,28 @@ class Implementation:
     """One store: how it is opened at a place of the test's own, here and in another process."""
 
     name: str
-    open: Callable[[Path], Log]
-    expression: str
+
+    def url(self, place: Path) -> str:
+        return "" if self.name == "sqlite" else store_server(self.name).url(place)
+
+    @property
+    def password_file(self) -> Path | None:
+        return None if self.name == "sqlite" else store_server(self.name).password_file
+
+    def open(self, place: Path) -> Log:
+        return open_log(place / "log.db", self.url(place), self.password_file)
+
+    def expression(self, place: Path) -> str:
+        secret = f"Path({str(self.password_file)!r})" if self.password_file else "None"
+        return (
+            f"__import__('tidegate.log.address').log.address.open_log(place / 'log.db', {self.url(place)!r}, {secret})"
+        )
 
 
 IMPLEMENTATIONS = [
-    Implementation(
-        "sqlite",
-        lambda place: SqliteLog(place / "log.db"),
-        "__import__('tidegate.log.sqlite').log.sqlite.SqliteLog(place / 'log.db')",
-    )
+    pytest.param(Implementation("sqlite")),
+    pytest.param(Implementation("postgresql"), marks=pytest.mark.xdist_group("postgresql")),
+    pytest.param(Implementation("nats"), marks=pytest.mark.xdist_group("nats")),
 ]
 
 
@@ -203,7 +217,7 @@ while True:
 
 
 def in_another_process(store: Implementation, place: Path, words: str) -> subprocess.CompletedProcess[str]:
-    code = f"{PROLOGUE}\nlog = {store.expression}\n{words}"
+    code = f"{PROLOGUE}\nlog = {store.expression(place)}\n{words}"
     return subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, timeout=60)
 
 
@@ -212,7 +226,7 @@ def test_what_was_acknowledged_survives_a_kill(store: Implementation, tmp_path: 
     """A process appends and says what is durable; it is killed at any moment, and the next one goes on."""
     acknowledged = 0
     for round_number in range(kills):
-        code = PROLOGUE + WRITER.replace("OPEN", store.expression)
+        code = PROLOGUE + WRITER.replace("OPEN", store.expression(tmp_path))
         writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
         assert writer.stdout is not None
         assert select.select([writer.stdout], [], [], 30)[0], "the writer said nothing"
@@ -276,10 +290,9 @@ print(log.append([act(7)]) - done)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process's files cannot be limited there")
-def test_a_full_disk_takes_nothing_of_the_batch_and_the_log_goes_on_when_there_is_room(
-    store: Implementation, tmp_path: Path
-) -> None:
-    code = PROLOGUE + FULL.replace("OPEN", store.expression)
+def test_a_full_disk_takes_nothing_of_the_batch_and_the_log_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    store = Implementation("sqlite")
+    code = PROLOGUE + FULL.replace("OPEN", store.expression(tmp_path))
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
@@ -295,9 +308,10 @@ def test_a_full_disk_takes_nothing_of_the_batch_and_the_log_goes_on_when_there_i
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace tells which system calls a process makes")
-def test_every_append_waits_for_the_disk(store: Implementation, tmp_path: Path) -> None:
+def test_every_append_waits_for_the_disk(tmp_path: Path) -> None:
     """Power that fails a moment later takes nothing: each append has its own sync."""
-    code = f"{PROLOGUE}\nlog = {store.expression}\nfor number in range(25): log.append([act(number)])"
+    opened = Implementation("sqlite").expression(tmp_path)
+    code = f"{PROLOGUE}\nlog = {opened}\nfor number in range(25): log.append([act(number)])"
     trace = tmp_path / "trace"
     words = ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", str(trace), sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
@@ -312,29 +326,37 @@ def test_every_append_waits_for_the_disk(store: Implementation, tmp_path: Path) 
 
 def sqlite_file(place: Path, events: int = 300) -> Path:
     log = SqliteLog(place / "log.db")
-    log.append([act(number, "y" * 200) for number in range(1, events + 1)])
+    for number in range(1, events + 1):
+        log.append([act(number, "y" * 200)])
     log.close()
     return place / "log.db"
 
 
-@pytest.mark.parametrize("statement", ["UPDATE event SET at_ms = 0 WHERE seq = 2", "DELETE FROM event WHERE seq = 300",
-    "INSERT OR REPLACE INTO event VALUES (2, 'act', 0, x'00')", "INSERT INTO event VALUES (500, 'act', 0, x'00')",
-    "INSERT INTO event VALUES (NULL, 'act', 0, x'00')"])  # fmt: skip
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE record SET at_ms = 0 WHERE seq = 2",
+        "DELETE FROM record WHERE seq = 300",
+        "INSERT OR REPLACE INTO record VALUES (2, 1, 0, x'00')",
+        "INSERT INTO record VALUES (500, 1, 0, x'00')",
+        "INSERT INTO record VALUES (NULL, 1, 0, x'00')",
+    ],
+)
 def test_the_file_itself_is_append_only(tmp_path: Path, statement: str) -> None:
     file = sqlite_file(tmp_path)
     database = sqlite3.connect(file)
-    before = database.execute("SELECT * FROM event").fetchall()
+    before = database.execute("SELECT * FROM record").fetchall()
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         database.execute(statement)
-    assert database.execute("SELECT * FROM event").fetchall() == before
+    assert database.execute("SELECT * FROM record").fetchall() == before
     database.close()
 
 
 def test_a_file_with_a_gap_is_refused(tmp_path: Path) -> None:
     file = sqlite_file(tmp_path)
     database = sqlite3.connect(file)
-    database.execute("DROP TRIGGER event_stays")
-    database.execute("DELETE FROM event WHERE seq = 17")
+    database.execute("DROP TRIGGER record_stays")
+    database.execute("DELETE FROM record WHERE seq = 17")
     database.commit()
     database.close()
     with pytest.raises(LogError, match="has gaps"):
@@ -393,7 +415,8 @@ def test_a_damaged_file_gives_a_log_error_and_never_less_than_there_was(tmp_path
 def test_an_event_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = sqlite_file(tmp_path, 5)
     database = sqlite3.connect(file)
-    database.execute("INSERT INTO event VALUES (6, 'act', 0, ?)", (encode(act(6)).replace(b'"v":1', b'"v":2'),))
+    body = pack([act(6)]).replace(b'"v":1', b'"v":2')
+    database.execute("INSERT INTO record VALUES (6, 1, 0, ?)", (body,))
     database.commit()
     database.close()
     log = SqliteLog(file)
@@ -404,3 +427,94 @@ def test_an_event_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         log.append([act(7)])
     with pytest.raises(LogError):
         list(log.read())
+
+
+# --- stores that are servers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.xdist_group("postgresql")
+def test_postgresql_that_is_killed_loses_nothing_and_the_writer_goes_on(tmp_path: Path) -> None:
+    """kill -9 of all its processes between appends, and at once after one; the same writer goes on when it is back."""
+    server = store_server("postgresql")
+    assert isinstance(server, PostgresqlServer)
+    log = Implementation("postgresql").open(tmp_path)
+    assert log.append([act(number) for number in range(1, 101)]) == 100
+    for number in (101, 102):
+        server.kill()
+        restart = threading.Timer(0.5, server.start)
+        restart.start()
+        try:
+            done = log.append([act(number)])
+        except LogError:
+            done = log.append([act(number)])
+        restart.join()
+        assert done == number
+    assert [event.at_ms for _, event in log.read()] == list(range(1, 103))
+    log.close()
+
+
+@pytest.mark.xdist_group("postgresql")
+def test_postgresql_tells_a_writer_that_has_been_replaced_and_its_table_is_append_only(tmp_path: Path) -> None:
+    server, store = store_server("postgresql"), Implementation("postgresql")
+    assert isinstance(server, PostgresqlServer)
+    old = store.open(tmp_path)
+    old.append([act(1)])
+    kick = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'"
+    server.sql(kick)
+    new = store.open(tmp_path)
+    assert new.append([act(2)]) == 2
+    with pytest.raises(Fenced):
+        old.append([act(3)])
+    assert [event.at_ms for _, event in new.read()] == [1, 2]
+    new.close()
+    again = store.open(tmp_path)
+    schema = place_name(tmp_path)
+    for statement in ("UPDATE {}.tidegate_record SET at_ms = 0", "DELETE FROM {}.tidegate_record"):
+        with pytest.raises(Exception, match="append-only"):
+            server.sql(statement.format(schema), database="tidegate")
+    again.close()
+
+
+@pytest.mark.xdist_group("nats")
+def test_a_node_of_nats_that_is_killed_loses_nothing_and_the_writer_goes_on(tmp_path: Path) -> None:
+    cluster = store_server("nats")
+    assert isinstance(cluster, NatsCluster)
+    log = Implementation("nats").open(tmp_path)
+    number = log.append([act(number) for number in range(1, 101)])
+    for node in range(3):
+        cluster.kill(node)
+        number = log.append([act(number + 1)])
+        number = log.append([act(number + 1), act(number + 2)])
+        assert [event.at_ms for _, event in log.read()] == list(range(1, number + 1))
+        cluster.start(node)
+        wait_until_current(cluster, node)
+    log.close()
+
+
+def wait_until_current(cluster: NatsCluster, node: int) -> None:
+    """A node that is back has to catch up before another may go: two of three must hold what is acknowledged."""
+    deadline = time.monotonic() + 60
+    while not cluster.healthy(node):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.xdist_group("nats")
+def test_nats_tells_a_writer_that_has_been_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first writer does not answer in time, so a second one takes over; the first finds that out at its append."""
+    store = Implementation("nats")
+    old = store.open(tmp_path)
+    old.append([act(1)])
+
+    async def nobody(self: object) -> bool:
+        return False
+
+    monkeypatch.setattr("tidegate.log.nats.NatsLog._someone_writes", nobody)
+    new = store.open(tmp_path)
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            old.append([act(2)])
+    assert new.append([act(2), act(3)]) == 3
+    assert [event.at_ms for _, event in new.read()] == [1, 2, 3]
+    old.close()
+    new.close()

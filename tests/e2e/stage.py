@@ -22,6 +22,8 @@ from tidegate.cli.demo_stage import COMPONENT, Stage
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.release_files import SpeedOptions, create_draft
 from tidegate.cli.releases import sign_with, submit
+from tidegate.log.batch import unpack
+from tidegate.log.events import encode
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,16 @@ def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
 
 
 def events_of(log: Path) -> list[dict[str, Any]]:
-    """Read a log with nothing but SQLite and JSON; its numbers must have no gaps."""
+    """Read a log's file; its numbers must have no gaps."""
     database = sqlite3.connect(f"file:{log}?mode=ro", uri=True)
-    rows = database.execute("SELECT seq, body FROM event ORDER BY seq").fetchall()
+    rows = database.execute("SELECT seq, count, body FROM record ORDER BY seq").fetchall()
     database.close()
-    assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
-    return [json.loads(body) for _, body in rows]
+    found: list[dict[str, Any]] = []
+    for seq, count, body in rows:
+        assert seq == len(found) + 1
+        found += [json.loads(encode(event)) for event in unpack(body).events]
+        assert len(found) == seq + count - 1
+    return found
 
 
 def check_log(events: list[dict[str, Any]]) -> dict[str, int]:

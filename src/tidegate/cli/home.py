@@ -7,7 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.core.errors import NotFound
+from tidegate.core.errors import BadInput, NotFound
+from tidegate.log.address import open_log
+from tidegate.log.port import Log
+from tidegate.trust.durable import read_json
 from tidegate.trust.evidence_store import EvidenceStore
 
 
@@ -26,6 +29,27 @@ class Home:
     def log(self) -> Path:
         """The event log."""
         return self.path / "log.db"
+
+    @property
+    def log_address(self) -> Path:
+        """Where the log is if it is not the embedded one: `{"url", "password_file"}`."""
+        return self.path / "log.json"
+
+    def open_log(self, url: str = "", password_file: Path | None = None) -> Log:
+        """Open the log: at the address given, else at the one that `tidegate init --log` wrote down, else the file.
+
+        Raises:
+            BadInput: for an address that cannot be one.
+            Busy, LogError: as each store says.
+        """
+        if not url and self.log_address.exists():
+            found = read_json(self.log_address, "the log's address")
+            try:
+                url, known = str(found["url"]), found.get("password_file")
+            except (KeyError, TypeError, AttributeError):
+                raise BadInput(f"{self.log_address} does not hold a log's address: init --log writes it") from None
+            password_file = password_file or (Path(known) if known else None)
+        return open_log(self.log, url, password_file)
 
     @property
     def repository(self) -> Path:

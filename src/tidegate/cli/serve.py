@@ -22,7 +22,7 @@ from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
 from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
-from tidegate.log.sqlite import SqliteLog
+from tidegate.log.port import Log
 from tidegate.trust.credentials import load_secrets
 from tidegate.trust.durable import write_durably
 from tidegate.trust.publisher import Publisher
@@ -39,6 +39,8 @@ def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     without_tls: bool = False,
+    log: str = "",
+    log_password_file: Path | None = None,
 ) -> None:
     """Run the control plane until it is told to stop (Ctrl-C or SIGTERM).
 
@@ -49,6 +51,8 @@ def serve(
         tls_cert: Certificate chain (PEM) for both ports.
         tls_key: Its private key.
         without_tls: Listen beyond this machine without TLS, because something in front ends it.
+        log: Where the log is, if not where tidegate init was told: postgresql://..., nats://..., never with a password.
+        log_password_file: A file that holds the log's password alone.
     """
     place = Home(home or default_home())
     place.check()
@@ -59,7 +63,8 @@ def serve(
         raise BadInput("beyond this machine it needs --tls-cert and --tls-key (or --without-tls behind a proxy)")
     _log_as_json()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(place, ends, {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}))
+        opened = place.open_log(log, log_password_file)
+        asyncio.run(_serve(place, opened, ends, {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}))
 
 
 def _host_port(what: str, text: str) -> tuple[str, int]:
@@ -81,8 +86,7 @@ class _Server(uvicorn.Server):
         return int(self.servers[0].sockets[0].getsockname()[1])
 
 
-async def _serve(place: Home, ends: list[tuple[str, int]], tls: dict[str, Any]) -> None:
-    log = SqliteLog(place.log)
+async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any]) -> None:
     publisher = Publisher(place.repository, place.keys)
     controller = Controller(log, publisher, ledger=_ledger(place))
     office = Office(controller, place.repository, place.operator_token.read_text().strip(), place.keys, place.evidence)

@@ -18,7 +18,6 @@ from tidegate.control.timeline import build_timeline, find_subject
 from tidegate.control.timeline_check import read_timeline, verify_timeline
 from tidegate.control.timeline_page import timeline_page
 from tidegate.core.errors import BadInput, NotFound, Refused
-from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.ledger import CHECKPOINT
 
@@ -84,9 +83,9 @@ def _account_at_rest(place: Home, asked: dict[str, str]) -> dict[str, Any]:
     ledger = open_ledger(place)
     if ledger is None:
         raise Refused(f"{place.path} has no ledger key, and so no ledger to draw an account from")
-    if not place.log.is_file():
+    if not place.log.is_file() and not place.log_address.exists():
         raise NotFound(f"{place.path} has no log yet; start it: tidegate serve --home {place.path}")
-    log = SqliteLog(place.log)
+    log = place.open_log()
     try:
         subject = find_subject(fold(event for _, event in log.read()), **asked)
         note = read_bytes(ledger.directory / CHECKPOINT, "the ledger's checkpoint")

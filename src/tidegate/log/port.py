@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 from tidegate.core.errors import TidegateError
+from tidegate.log.batch import Batch
 from tidegate.log.events import Event
 
 
@@ -13,23 +16,73 @@ class LogError(TidegateError):
     """The log could not take or give events; what was to be appended is not in it, or not known to be."""
 
 
+class Busy(LogError):
+    """Another writer is at work on this log; a standby asks again until it has gone."""
+
+
+class Fenced(LogError):
+    """Another writer has taken this log over: whoever gets this must stop, and decide nothing more."""
+
+
 class Log(Protocol):
-    """An append-only sequence of events; sequence numbers begin at 1 and have no gaps."""
+    """An append-only sequence of events; sequence numbers begin at 1 and have no gaps.
+
+    At most one writer: opening a second raises `Busy`, and an old one that is alive after all gets `Fenced`.
+    """
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest event that is known to be in the log, 0 for an empty one."""
+        ...
 
     def append(self, events: Sequence[Event]) -> int:
         """Append events as one whole; give the sequence number of the last.
 
-        When this returns, they are durable. When it raises, none of them is in the log.
+        When this returns, they are durable. When it raises, none of them is in the log, or it is not known whether
+        they are: what `read` then gives decides.
 
         Raises:
-            LogError: if they could not be made durable (disk full, file damaged, another writer).
+            LogError: if they could not be made durable (disk full, file damaged, server away).
+            Fenced: if another writer has taken over.
         """
         ...
 
     def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
-        """Give the events after sequence number `after`, in order."""
+        """Give the events after sequence number `after`, in order. Raises LogError."""
+        ...
+
+    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Give whole records, columnar, each with the number of its first event.
+
+        The first may begin at or before `after`. Raises LogError.
+        """
         ...
 
     def close(self) -> None:
         """Let go of the log; everything appended stays."""
         ...
+
+
+def events_of(batches: Iterator[tuple[int, Batch]], after: int) -> Iterator[tuple[int, Event]]:
+    """Give single events out of records. Raises LogError at one that cannot be read."""
+    for first, batch in batches:
+        try:
+            found = batch.events
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise LogError(
+                f"event {_culprit(first, batch)} cannot be read: {error}; is it from a newer Tidegate?"
+            ) from (error)
+        for seq, event in enumerate(found, start=first):
+            if seq > after:
+                yield seq, event
+
+
+def _culprit(first: int, batch: Batch) -> int:
+    from tidegate.log.events import decode
+
+    for offset, body in batch.others:
+        try:
+            decode(body)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return first + offset
+    return first

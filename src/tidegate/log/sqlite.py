@@ -10,23 +10,24 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.log.events import Event, decode, encode
-from tidegate.log.port import LogError
+from tidegate.log.batch import Batch, records, unpack
+from tidegate.log.events import Event, decode
+from tidegate.log.port import Busy, LogError, events_of
 
-_PAGE = 2000
+_PAGE_BYTES = 8 << 20
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS event (
-    seq  INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS record (
+    seq   INTEGER PRIMARY KEY,  -- the number of its first event
+    count INTEGER NOT NULL CHECK (count > 0),
     at_ms INTEGER NOT NULL,
-    body BLOB NOT NULL
+    body  BLOB NOT NULL
 ) STRICT;
-CREATE TRIGGER IF NOT EXISTS event_is_final BEFORE UPDATE ON event
+CREATE TRIGGER IF NOT EXISTS record_is_final BEFORE UPDATE ON record
     BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS event_stays BEFORE DELETE ON event
+CREATE TRIGGER IF NOT EXISTS record_stays BEFORE DELETE ON record
     BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS event_is_next BEFORE INSERT ON event
-    WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM event)
+CREATE TRIGGER IF NOT EXISTS record_is_next BEFORE INSERT ON record
+    WHEN NEW.seq IS NOT (SELECT coalesce((SELECT seq + count FROM record ORDER BY seq DESC LIMIT 1), 1))
     BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 """
 
@@ -41,7 +42,8 @@ class SqliteLog:
         """Open or create the log.
 
         Raises:
-            LogError: if the file is no log (it is left as it was), cannot be written, or another process has it open.
+            Busy: if another process has it open.
+            LogError: if the file is no log (it is left as it was), or cannot be written.
         """
         self._lock = threading.Lock()
         self._path = path
@@ -53,8 +55,9 @@ class SqliteLog:
             self._last = self._open()
         except sqlite3.Error as error:
             self._db.close()
-            hint = "is another server running on it?" if "locked" in str(error) else "is it a Tidegate log?"
-            raise LogError(f"cannot open the log {path}: {error}; {hint}") from error
+            if "locked" in str(error):
+                raise Busy(f"cannot open the log {path}: {error}; is another server running on it?") from error
+            raise LogError(f"cannot open the log {path}: {error}; is it a Tidegate log?") from error
         except LogError:
             self._db.close()
             raise
@@ -62,18 +65,37 @@ class SqliteLog:
     def _open(self) -> int:
         self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
         tables = [row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        columns = [row[1] for row in self._db.execute("PRAGMA table_info(event)")]
-        if tables and (tables != ["event"] or columns != ["seq", "kind", "at_ms", "body"]):
+        columns = [row[1] for row in self._db.execute(f"PRAGMA table_info({tables[0]})")] if tables else []
+        old = tables == ["event"] and columns == ["seq", "kind", "at_ms", "body"]
+        if tables and not old and (tables != ["record"] or columns != ["seq", "count", "at_ms", "body"]):
             raise LogError(f"cannot open the log {self._path}: it is the database of something else; name another file")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_SCHEMA)
-        last, count = self._db.execute("SELECT coalesce(max(seq), 0), count(*) FROM event").fetchone()
+        if old:
+            self._bring_forward()
+        last, count = self._db.execute("SELECT coalesce(max(seq + count - 1), 0), total(count) FROM record").fetchone()
         if last != count:
             raise LogError(
-                f"the log {self._path} has gaps: {count} events, the last is number {last}; restore a backup"
+                f"the log {self._path} has gaps: {count:.0f} events, the last is number {last}; restore a backup"
             )
         return int(last)
+
+    def _bring_forward(self) -> None:
+        """Turn a log of the first form, a row an event, into records: in one transaction, whole or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        rows = self._db.execute("SELECT seq, body FROM event ORDER BY seq").fetchall()
+        try:
+            if [seq for seq, _ in rows] != list(range(1, len(rows) + 1)):
+                raise LogError(f"the log {self._path} has gaps: {len(rows)} events; restore a backup")
+            made = list(records([decode(body) for _, body in rows], 1))
+            self._db.executemany("INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)", made)
+            self._db.execute("DROP TABLE event")
+            self._db.execute("COMMIT")
+        except (msgspec.DecodeError, ValueError) as error:
+            raise LogError(f"the log {self._path} cannot be read: {error}; is it from a newer Tidegate?") from error
+        finally:
+            self._roll_back()
 
     @property
     def last(self) -> int:
@@ -86,12 +108,9 @@ class SqliteLog:
             return self._last
         with self._lock:
             try:
-                rows = [
-                    (self._last + offset, type(event).__struct_config__.tag, event.at_ms, encode(event))
-                    for offset, event in enumerate(events, start=1)
-                ]
+                rows = list(records(events, self._last + 1))
                 self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT INTO event (seq, kind, at_ms, body) VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)", rows)
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 self._roll_back()
@@ -99,7 +118,7 @@ class SqliteLog:
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self._roll_back()
                 raise LogError(f"the log took nothing: an event cannot be written down: {error}") from error
-            self._last += len(rows)
+            self._last += len(events)
             return self._last
 
     def _roll_back(self) -> None:
@@ -109,24 +128,40 @@ class SqliteLog:
 
     def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Give the events after `after`, in order. Raises LogError at one that cannot be read."""
-        while rows := self._page(after):
-            for seq, body in rows:
-                try:
-                    yield seq, decode(body)
-                except (msgspec.DecodeError, ValueError, RecursionError) as error:
-                    raise LogError(f"event {seq} cannot be read: {error}; is it from a newer Tidegate?") from error
-                after = seq
+        return events_of(self.read_batches(after), after)
 
-    def _page(self, after: int) -> list[tuple[int, bytes]]:
+    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Give whole records from the one that holds event `after + 1`. Raises LogError."""
+        at = after + 1
+        while rows := self._page(at):
+            for seq, count, body in rows:
+                try:
+                    yield seq, unpack(body)
+                except ValueError as error:
+                    raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
+                at = seq + count
+
+    def _page(self, at: int) -> list[tuple[int, int, bytes]]:
+        """Read records from the one that holds event `at`, a few megabytes of them."""
+        found: list[tuple[int, int, bytes]] = []
+        size = 0
         try:
             with self._lock:
-                return self._db.execute(
-                    "SELECT seq, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (after, _PAGE)
-                ).fetchall()
+                start = self._db.execute("SELECT coalesce(max(seq), 1) FROM record WHERE seq <= ?", (at,)).fetchone()[0]
+                rows = self._db.execute("SELECT seq, count, body FROM record WHERE seq >= ? ORDER BY seq", (start,))
+                for seq, count, body in rows:
+                    if seq + count <= at:
+                        continue
+                    found.append((seq, count, body))
+                    size += len(body)
+                    if size > _PAGE_BYTES:
+                        break
+                rows.close()
         except sqlite3.Error as error:
-            raise LogError(f"the log {self._path} cannot be read after event {after}: {error}; restore a backup") from (
-                error
-            )
+            raise LogError(
+                f"the log {self._path} cannot be read after event {at - 1}: {error}; restore a backup"
+            ) from error
+        return found
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,53 @@
+"""Which store a log is in, told by its address: a file, postgresql:// or nats://."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tidegate.core.errors import BadInput
+from tidegate.log.port import Log, LogError
+
+PASSWORD_VARIABLE = "TIDEGATE_LOG_PASSWORD_FILE"
+_HOW = "a log is a file, postgresql://user@host/database or nats://host:port,host:port/stream"
+
+
+def check_address(url: str) -> None:
+    """Refuse an address that cannot be one, or that holds a password: others could read it. Raises BadInput."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres", "nats", "tls"):
+        raise BadInput(f"{_HOW}, not {parts.scheme or url}://")
+    if parts.password is not None or "password=" in parts.query:
+        raise BadInput(
+            "no password in the log's address: it would stand in the list of processes; put it into a file"
+            f" (--log-password-file or ${PASSWORD_VARIABLE}), $PGPASSWORD or ~/.pgpass"
+        )
+    if parts.scheme in ("nats", "tls"):
+        from tidegate.log.nats_groups import Address
+
+        Address.parse(url)
+
+
+def open_log(file: Path, url: str = "", password_file: Path | None = None) -> Log:
+    """Open the log at an address, or the embedded one in a file.
+
+    Raises:
+        BadInput: for an address that cannot be one.
+        Busy, LogError: as each store says.
+    """
+    if not url:
+        from tidegate.log.sqlite import SqliteLog
+
+        return SqliteLog(file)
+    check_address(url)
+    found = password_file or (Path(text) if (text := os.environ.get(PASSWORD_VARIABLE)) else None)
+    if found is not None and not found.is_file():
+        raise LogError(f"the file with the log's password is not there: {found}")
+    if url.startswith("postgres"):
+        from tidegate.log.postgresql import PostgresqlLog
+
+        return PostgresqlLog(url, password_file=found)
+    from tidegate.log.nats import NatsLog
+
+    return NatsLog(url, password_file=found)

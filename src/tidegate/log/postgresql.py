@@ -1,0 +1,264 @@
+"""The log in PostgreSQL, plain or managed: a partitioned table that is only appended to, and one fenced writer.
+
+No superuser and no extension is needed: a role that may create tables in its schema. Two things keep writers apart. An
+advisory lock, held by the writer's connection, tells a second one at once that the first is alive. And every append
+checks, in its own transaction, that no other writer has come since: that holds whatever became of the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidegate.log.batch import Batch, records, unpack
+from tidegate.log.events import Event
+from tidegate.log.port import Busy, Fenced, LogError, events_of
+
+try:
+    import psycopg
+    from psycopg import sql
+except ImportError as error:  # an extra: the embedded log needs none of it
+    raise LogError("a log in PostgreSQL needs psycopg: install tidegate[postgresql]") from error
+
+PARTITION_EVENTS = 50_000_000
+_LOCK_KEY = 0x7469646567617465
+_PAGE_EVENTS = 200_000
+_RECONNECT_S = 20.0
+_SESSION = (
+    "SET synchronous_commit = on",  # a role or a pool may have it off: then an acknowledged lease could be lost
+    "SET lock_timeout = '5s'",
+    "SET idle_in_transaction_session_timeout = '10s'",
+    "SET client_min_messages = warning",
+)
+_ALIVE = {"keepalives": 1, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2}
+_SERVER_ALIVE = (
+    "SET tcp_keepalives_idle = 2",  # the server lets go of a dead writer's lock in seconds, not in hours
+    "SET tcp_keepalives_interval = 1",
+    "SET tcp_keepalives_count = 2",
+    "SET tcp_user_timeout = 4000",
+)
+
+
+class PostgresqlLog:
+    """A log in the tables `tidegate_record` (partitions of 50 million events) and `tidegate_writer`."""
+
+    def __init__(self, url: str, *, password_file: Path | None = None) -> None:
+        """Open or create the log, as its only writer.
+
+        Args:
+            url: `postgresql://user@host:port/database`, without a password: that comes from `password_file`, from
+                $PGPASSWORD or from ~/.pgpass.
+            password_file: a file that holds the password alone.
+
+        Raises:
+            Busy: if another writer is alive.
+            LogError: if the server cannot be reached, does not let us, or does not write to its disk.
+        """
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._url, self._password_file = url, password_file
+        self._reader: psycopg.Connection[Any] | None = None
+        self._doubt = False
+        self._partitions = 0
+        try:
+            self._db = self._connect()
+        except psycopg.Error as error:
+            raise LogError(f"cannot open the log: {_said(error)}") from error
+        try:
+            self._take_over()
+        except psycopg.Error as error:
+            self._db.close()
+            raise LogError(f"cannot open the log: {_said(error)}") from error
+        except LogError:
+            self._db.close()
+            raise
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        password = self._password_file.read_text().strip() if self._password_file else None
+        more: dict[str, Any] = {"password": password} if password else {}
+        found = psycopg.connect(
+            self._url, autocommit=True, connect_timeout=4, application_name="tidegate", **_ALIVE, **more
+        )
+        for line in _SESSION:
+            found.execute(line)
+        for line in _SERVER_ALIVE:
+            with contextlib.suppress(psycopg.Error):  # a socket in the file system has none of it
+                found.execute(line)
+        return found
+
+    def _take_over(self) -> None:
+        if _one(self._db, "SHOW fsync") != "on":
+            raise LogError("cannot open the log: this PostgreSQL runs with fsync off, and would lose what it confirms")
+        if not self._locked():
+            raise Busy("cannot open the log: another writer holds it; is another server running on it?")
+        with self._db.transaction():
+            self._create()
+            row = self._db.execute(
+                "UPDATE tidegate_writer SET epoch = epoch + 1, since = now() RETURNING epoch, last"
+            ).fetchone()
+        assert row is not None
+        self._epoch, self._last = int(row[0]), int(row[1])
+        total = _one(self._db, "SELECT coalesce(sum(count), 0) FROM tidegate_record")
+        if int(total) != self._last:
+            raise LogError(f"the log has gaps: {total} events, the last is number {self._last}; restore a backup")
+
+    def _locked(self) -> bool:
+        """Take the writer's lock; a server that has just died may hold it for a moment longer."""
+        schema = _one(self._db, "SELECT hashtext(current_schema() || '/' || current_database())")
+        for _ in range(10):
+            if _one(self._db, "SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY ^ (int(schema) & 0x7FFFFFFF)]):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _create(self) -> None:
+        if _one(self._db, "SELECT to_regclass('tidegate_record') IS NOT NULL"):
+            return
+        for statement in Path(__file__).with_name("postgresql.sql").read_text().split(";\n\n"):
+            self._db.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest event that is known to be in the log."""
+        return self._last
+
+    def append(self, events: Sequence[Event]) -> int:
+        """Append events in one transaction; give the sequence number of the last. Raises LogError, Fenced."""
+        if not events:
+            return self._last
+        with self._lock:
+            self._settle_doubt()
+            try:
+                rows = list(records(events, self._last + 1))
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise LogError(f"the log took nothing: an event cannot be written down: {error}") from error
+            end = self._last + len(events)
+            try:
+                self._write(rows, end)
+            except psycopg.Error as error:
+                self._after_failure(error, end)
+            self._last = end
+            return end
+
+    def _write(self, rows: Sequence[tuple[int, int, int, bytes]], end: int) -> None:
+        with self._db.transaction():
+            found = self._db.execute(
+                "UPDATE tidegate_writer SET last = %s WHERE epoch = %s AND last = %s", (end, self._epoch, self._last)
+            )
+            if found.rowcount != 1:
+                raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
+            self._make_room(end)
+            with (
+                self._db.cursor() as cursor,
+                cursor.copy("COPY tidegate_record (seq, count, at_ms, body) FROM STDIN (FORMAT BINARY)") as copy,
+            ):
+                copy.set_types(["int8", "int4", "int8", "bytea"])
+                for row in rows:
+                    copy.write_row(row)
+
+    def _make_room(self, end: int) -> None:
+        """Make the partition that `end` falls into, and the one after it."""
+        while self._partitions * PARTITION_EVENTS <= end + PARTITION_EVENTS:
+            low = self._partitions * PARTITION_EVENTS
+            self._db.execute(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS {} PARTITION OF tidegate_record FOR VALUES FROM ({}) TO ({})"
+                ).format(
+                    sql.Identifier(f"tidegate_record_{self._partitions:05}"),
+                    sql.Literal(low),
+                    sql.Literal(low + PARTITION_EVENTS),
+                )
+            )
+            self._partitions += 1
+
+    def _after_failure(self, error: psycopg.Error, end: int) -> None:
+        """Find out whether a commit whose answer was lost came through; returns if it did."""
+        self._partitions = 0  # a partition that was rolled back is made again
+        if not self._db.closed and not self._db.broken:
+            raise LogError(f"the log took nothing: {_said(error)}; free disk space or check the server") from error
+        self._doubt = True
+        self._settle_doubt()
+        if self._last != end:
+            raise LogError(f"the log took nothing: {_said(error)}") from error
+
+    def _settle_doubt(self) -> None:
+        """After a broken connection: connect again, take the lock, and learn where the log ends."""
+        if not self._doubt:
+            return
+        until = time.monotonic() + _RECONNECT_S
+        while True:
+            try:
+                with contextlib.suppress(psycopg.Error):
+                    self._db.close()
+                self._db = self._connect()
+                if self._locked():
+                    break
+                raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
+            except psycopg.Error as error:
+                if time.monotonic() > until:
+                    raise LogError(f"the log took nothing that is known of: {_said(error)}") from error
+                time.sleep(0.2)
+        row = self._db.execute("SELECT epoch, last FROM tidegate_writer").fetchone()
+        assert row is not None
+        if int(row[0]) != self._epoch:
+            raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
+        self._last, self._doubt = int(row[1]), False
+
+    def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """Give the events after `after`, in order. Raises LogError."""
+        return events_of(self.read_batches(after), after)
+
+    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Give whole records from the one that holds event `after + 1`. Raises LogError."""
+        with self._lock:
+            self._settle_doubt()
+        at = after + 1
+        while rows := self._page(at):
+            for seq, count, body in rows:
+                try:
+                    yield seq, unpack(body)
+                except ValueError as error:
+                    raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
+                at = seq + count
+
+    def _page(self, at: int) -> list[tuple[int, int, bytes]]:
+        with self._reading:
+            for attempt in (1, 2):
+                try:
+                    if self._reader is None or self._reader.closed:
+                        self._reader = self._connect()
+                    rows = self._reader.execute(
+                        "SELECT seq, count, body FROM tidegate_record WHERE seq >= "
+                        "coalesce((SELECT seq FROM tidegate_record WHERE seq <= %s ORDER BY seq DESC LIMIT 1), 0)"
+                        " AND seq < %s ORDER BY seq LIMIT 2000",
+                        (at, at + _PAGE_EVENTS),
+                        binary=True,
+                    ).fetchall()
+                    return [(seq, count, body) for seq, count, body in rows if seq + count > at]
+                except psycopg.Error as error:
+                    if self._reader is not None:
+                        self._reader.close()
+                    self._reader = None
+                    if attempt == 2:
+                        raise LogError(f"the log cannot be read after event {at - 1}: {_said(error)}") from error
+        raise AssertionError
+
+    def close(self) -> None:
+        """Close the connections; the lock goes with them."""
+        with self._lock, self._reading:
+            self._db.close()
+            if self._reader is not None:
+                self._reader.close()
+
+
+def _one(db: psycopg.Connection[Any], query: Any, values: Sequence[Any] = ()) -> Any:
+    row = db.execute(query, values).fetchone()
+    return row[0] if row else None
+
+
+def _said(error: psycopg.Error) -> str:
+    """Give the first line of what PostgreSQL said; it never holds a password."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

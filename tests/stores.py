@@ -1,0 +1,228 @@
+"""Real stores for tests: a PostgreSQL server and a NATS cluster of three nodes, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+NODES = 3
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses at this moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [found.getsockname()[1] for found in sockets]
+
+
+def place_name(place: Path) -> str:
+    """A short name for what belongs to one test's directory."""
+    return f"t{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+
+
+def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"it did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+
+
+class PostgresqlServer:
+    """PostgreSQL as anyone may have it: a role without privileges, passwords asked, fsync on."""
+
+    def __init__(self) -> None:
+        programs = postgresql_bin()
+        assert programs is not None
+        self.bin = programs
+        self.place = Path(tempfile.mkdtemp(prefix="tidegate-pg-"))
+        self.place.chmod(0o755)
+        self.data = self.place / "data"
+        # PostgreSQL refuses to run as root.
+        self.user: dict[str, Any] = (
+            {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        )
+        if self.user:
+            shutil.chown(self.place, "postgres")
+        self.port = free_ports(1)[0]
+        self.password_file = self.place / "password"
+        self.password_file.write_text(secrets.token_hex(12))
+        self.password_file.chmod(0o644)
+        words = [
+            self.bin / "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "chief",
+            "--pwfile",
+            self.password_file,
+            "-A",
+            "scram-sha-256",
+        ]
+        subprocess.run(
+            [*words, "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True, cwd="/", **self.user
+        )
+        self.start()
+        self.sql(f"CREATE ROLE tidegate LOGIN NOSUPERUSER PASSWORD '{self.password_file.read_text()}'")
+        self.sql("CREATE DATABASE tidegate")
+
+    def start(self) -> None:
+        self.log = self.place / "server.log"
+        words = [
+            self.bin / "postgres",
+            "-D",
+            self.data,
+            "-p",
+            str(self.port),
+            "-k",
+            "",
+            "-c",
+            "listen_addresses=127.0.0.1",
+        ]
+        words += ["-c", "shared_buffers=32MB", "-c", "max_connections=40"]
+        with self.log.open("ab") as file:
+            started: Any = subprocess.Popen(
+                words, stdout=file, stderr=file, cwd="/", start_new_session=True, **self.user
+            )
+        self.process: subprocess.Popen[bytes] = started
+        wait_until_open(self.port, self.process, self.log)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.sql("SELECT 1", database="postgres")
+                return
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def sql(self, statement: str, *, database: str = "postgres") -> None:
+        """Run one statement as the server's chief."""
+        import psycopg
+
+        address = f"postgresql://chief@127.0.0.1:{self.port}/{database}"
+        with psycopg.connect(
+            address, password=self.password_file.read_text(), autocommit=True, connect_timeout=5
+        ) as db:
+            db.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def kill(self) -> None:
+        """kill -9 of every process of the server."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        time.sleep(0.1)
+
+    def url(self, place: Path) -> str:
+        """The address of a log of this test's own."""
+        name = place_name(place)
+        self.sql(f"CREATE SCHEMA IF NOT EXISTS {name} AUTHORIZATION tidegate", database="tidegate")
+        return f"postgresql://tidegate@127.0.0.1:{self.port}/tidegate?options=-csearch_path%3D{name}"
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+class NatsCluster:
+    """Three nodes with JetStream, each a process with files of its own."""
+
+    password_file = None
+
+    def __init__(self) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="tidegate-nats-"))
+        ports = free_ports(3 * NODES)
+        self.ports, self.routes, self.watch = ports[:NODES], ports[NODES : 2 * NODES], ports[2 * NODES :]
+        self.nodes: list[subprocess.Popen[bytes] | None] = [None] * NODES
+        for number in range(NODES):
+            self.start(number)
+        for number in range(NODES):
+            process = self.nodes[number]
+            assert process is not None
+            wait_until_open(self.ports[number], process, self.place / f"{number}.log")
+
+    def start(self, number: int) -> None:
+        routes = ",".join(f"nats://127.0.0.1:{port}" for port in self.routes)
+        words = ["nats-server", "-a", "127.0.0.1", "-p", str(self.ports[number]), "-n", f"n{number}", "-js"]
+        words += ["-m", str(self.watch[number])]
+        words += ["-sd", str(self.place / f"store{number}"), "-cluster_name", "tidegate"]
+        words += ["-cluster", f"nats://127.0.0.1:{self.routes[number]}", "-routes", routes]
+        with (self.place / f"{number}.log").open("ab") as file:
+            self.nodes[number] = subprocess.Popen(words, stdout=file, stderr=file)
+
+    def healthy(self, number: int) -> bool:
+        """Whether a node holds all that the others hold, by its own word."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.watch[number]}/healthz", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def kill(self, number: int) -> None:
+        """kill -9 of one node."""
+        process = self.nodes[number]
+        assert process is not None
+        process.kill()
+        process.wait()
+        self.nodes[number] = None
+
+    def url(self, place: Path) -> str:
+        """The address of a log of this test's own."""
+        return f"nats://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{place_name(place)}"
+
+    def close(self) -> None:
+        for process in self.nodes:
+            if process is not None:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def postgresql_bin() -> Path | None:
+    """Where PostgreSQL's programs are, the newest if there are several."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+_running: dict[str, PostgresqlServer | NatsCluster] = {}
+
+
+def store_server(name: str) -> PostgresqlServer | NatsCluster:
+    """Give the server of a kind, started once in a session; skips where the program is not installed."""
+    if name == "postgresql":
+        pytest.importorskip("psycopg", reason="psycopg is not installed: tidegate[postgresql]")
+        if postgresql_bin() is None:
+            pytest.skip("PostgreSQL is not installed: apt install postgresql")
+    else:
+        pytest.importorskip("nats", reason="nats-py is not installed: tidegate[nats]")
+        if shutil.which("nats-server") is None:
+            pytest.skip("NATS is not installed: apt install nats-server")
+    if name not in _running:
+        _running[name] = PostgresqlServer() if name == "postgresql" else NatsCluster()
+    return _running[name]
+
+
+def close_stores() -> None:
+    """End what was started; called as the session ends."""
+    for name in list(_running):
+        _running.pop(name).close()
