@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import signal
 import sqlite3
@@ -229,10 +228,11 @@ def test_what_was_acknowledged_survives_a_kill(store: Implementation, tmp_path: 
         code = PROLOGUE + WRITER.replace("OPEN", store.expression(tmp_path))
         writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
         assert writer.stdout is not None
-        assert select.select([writer.stdout], [], [], 30)[0], "the writer said nothing"
+        for _ in range(12):  # it says some numbers, and is killed between two of them
+            acknowledged = int(writer.stdout.readline())
         time.sleep(0.01 + 0.037 * (round_number % 4))
         writer.send_signal(signal.SIGKILL)
-        said = writer.stdout.read().split()
+        said = [acknowledged, *writer.stdout.read().split()]
         writer.stdout.close()
         writer.wait()
         acknowledged = int(said[-1])
@@ -242,7 +242,7 @@ def test_what_was_acknowledged_survives_a_kill(store: Implementation, tmp_path: 
         assert [seq for seq, _ in events] == list(range(1, len(events) + 1))
         assert [event.at_ms for _, event in events] == [seq for seq, _ in events]
         assert len(events) >= acknowledged
-    assert acknowledged > 50, "the writers hardly wrote"
+        assert len(events) > 40 * round_number, "the writers hardly wrote"
 
 
 def test_events_of_version_one_still_replay(log: Log) -> None:
