@@ -42,6 +42,7 @@ for _path, _name, _help in (
     ("tidegate.cli.devices:app", "device", "List devices; ask why one has or has not been updated."),
     ("tidegate.cli.exposure:app", "exposure", "Which services fall if a vendor fails, and what would change that."),
     ("tidegate.cli.ledger:app", "ledger", "Verify the ledger, prove an entry, watch it grow."),
+    ("tidegate.cli.recovery:app", "recovery", "Schedule the repair of devices that need hands, and work it off."),
     ("tidegate.cli.timeline:app", "timeline", "A signed account of who was exposed to what, when; and its check."),
 ):
     app.command(_path, name=_name, help=_help)

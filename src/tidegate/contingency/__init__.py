@@ -1,0 +1,1 @@
+"""Plans, drills, the recovery schedule, losses, notices and regulators' reports: what counts when it has happened."""
