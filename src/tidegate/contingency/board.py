@@ -195,7 +195,6 @@ class _Columns:
         if some is not None:
             nobody = np.zeros_like(some)
             self._barred = np.stack([nobody if mask is None else mask for mask in masks])
-            self._barred_at_all = self._barred.any(axis=0)
 
     def close(self, row: int) -> None:
         """Say that nothing is left of a batch."""
@@ -213,7 +212,7 @@ class _Columns:
             start = fit_shifts(shifts, start, self._hours)
         start += self._hours
         start += self._fixed
-        if self._barred is not None and self._barred_at_all[who]:
+        if self._barred is not None:
             start[self._barred[:, who]] = FOREVER
         return start
 
