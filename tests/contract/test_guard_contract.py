@@ -190,8 +190,12 @@ def test_one_guard_goes_on_where_the_other_stopped(shell: str, place: Path) -> N
     assert start(PYTHON, directory) == (0, GOOD, "")
 
 
-def end(directory: Path, shell: str = "sh") -> None:
-    subprocess.run([*hook(shell), "--component-dir", str(directory), "--ended"], check=True, timeout=20)
+def end(directory: Path, command: list[str] | None = None) -> None:
+    subprocess.run([*(command or hook("sh")), "--component-dir", str(directory), "--ended"], check=True, timeout=20)
+
+
+GUARDS = {"python": PYTHON, **{shell: hook(shell) for shell in shells()}}
+guards = pytest.mark.parametrize("command", GUARDS.values(), ids=GUARDS.keys())
 
 
 def another_boot(directory: Path) -> None:
@@ -200,34 +204,48 @@ def another_boot(directory: Path) -> None:
     guard.write(directory / "guard.json", {**known, "ended_boot": "an-earlier-one"})
 
 
-@pytest.mark.parametrize("shell", shells())
-def test_a_start_that_ended_in_order_is_taken_off_the_count_of_both_guards(shell: str, place: Path) -> None:
+@guards
+def test_a_start_that_ended_in_order_is_taken_off_the_count_of_both_guards(command: list[str], place: Path) -> None:
     directory = component(place / "component")
-    for command in (PYTHON, hook(shell), PYTHON):
-        assert start(command, directory)[1] == TRIAL
-        end(directory, shell)
-        end(directory, shell)  # twice in one boot counts once
+    for first in (PYTHON, hook("sh"), PYTHON):
+        assert start(first, directory)[1] == TRIAL
+        end(directory, command)
+        end(directory)  # twice in one boot counts once, whichever of them was asked
+        end(directory, PYTHON)
         assert json.loads((directory / "guard.json").read_text())["starts"] == 0
         another_boot(directory)
-    assert [start(command, directory)[1] for command in (PYTHON, hook(shell), PYTHON)] == [TRIAL, TRIAL, GOOD]
+    assert [start(first, directory)[1] for first in (PYTHON, command, PYTHON)] == [TRIAL, TRIAL, GOOD]
 
 
-def test_a_release_that_shuts_the_machine_down_in_order_for_ever_is_taken_back_as_well(place: Path) -> None:
+@guards
+def test_a_release_that_shuts_the_machine_down_in_order_for_ever_is_taken_back_as_well(
+    command: list[str], place: Path
+) -> None:
     directory = component(place / "component")
     told: list[str] = []
     while GOOD not in told and len(told) < 10:
-        told.append(start(hook("sh"), directory)[1])
-        end(directory)
+        told.append(start(command, directory)[1])
+        end(directory, command)
         another_boot(directory)
     assert told == [TRIAL] * 5 + [GOOD], "three ends excused, two starts allowed"
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_an_end_of_the_same_directory_fares_alike(case: Change, place: Path) -> None:
+    python, shell = both(case, place)
+    for directory, command in ((python, PYTHON), (shell, hook("sh"))):
+        start(command, directory)
+        end(directory, command)
+    assert common(seen(shell)) == common(seen(python))
+
+
+@guards
 @pytest.mark.parametrize("case", ["disarmed", "confirmed", "no state", "absent", "no directory at all"])
-def test_an_end_changes_nothing_where_nothing_is_on_trial(case: str, place: Path) -> None:
+def test_an_end_changes_nothing_where_nothing_is_on_trial(case: str, command: list[str], place: Path) -> None:
     directory = component(place / "component")
     CASES[case](directory)
     before = seen(directory)
-    end(directory)
+    end(directory, command)
     assert seen(directory) == before
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.crash.run [--all] [--seed N] [--write]`: the cuts by hand, and the table in docs/crash.md.
+"""`python -m tests.crash.run [--all] [--seed N] [--part K/N] [--write]`: cuts by hand, and the table in docs/crash.md.
 
 Without --all the deaths at every call; with it every error at every call as well, once and from then on.
 """
@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every error, too")
     parser.add_argument("--count", type=int, default=0, help="draw so many")
     parser.add_argument("--seed", type=int, default=1, help="with --count: another one draws others")
+    parser.add_argument("--part", default="1/1", help="K/N: only the K-th of N parts, for several short runs")
     parser.add_argument("--write", action="store_true", help="only count, and write the table into docs/crash.md")
     options = parser.parse_args()
     if lacks := trace.missing():
@@ -57,7 +58,8 @@ def main() -> int:
                 PAGE.write_text(BLOCK.sub(lambda m: m[1] + table(every) + m[2], PAGE.read_text()))
                 return 0
             chosen = every if options.all else cuts.kills(every)
-            chosen = cuts.sample(chosen, options.count or len(chosen), options.seed)
+            part, parts = map(int, options.part.split("/"))
+            chosen = cuts.sample(chosen, options.count or len(chosen), options.seed)[part - 1 :: parts]
             tally = cuts.do_all(stage, chosen, place / "home")
         finally:
             stage.close()

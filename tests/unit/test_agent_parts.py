@@ -77,7 +77,7 @@ def terms(**changes: Any) -> ReleaseTerms:
 
 def standing(**changes: Any) -> Standing:
     fields: dict[str, Any] = {
-        "device_id": DEVICE, "installed": "a" * 64, "installed_seq": 1, "condemned": False, "wall_s": float(NOW),
+        "device_id": DEVICE, "installed": "a" * 64, "installed_seq": 1, "condemned": "", "wall_s": float(NOW),
         "high_water_s": NOW - 5, "since_change_s": None,
     }  # fmt: skip
     return Standing(**{**fields, **changes})
@@ -119,7 +119,7 @@ def test_each_reason_against_it_is_a_sentence(parts: dict[str, Any], sentence: s
     [
         (Seen(None, 0, "no plan here"), standing(), "no plan here"),
         (Seen(plan(), 1, ""), standing(installed="b" * 64), "up to date"),
-        (Seen(plan(), 1, ""), standing(condemned=True), "never tried again"),
+        (Seen(plan(), 1, ""), standing(condemned="never tried again"), "never tried again"),
         (Seen(plan(state=PlanState.PAUSED), 1, ""), standing(), "paused"),
     ],
 )
@@ -221,4 +221,5 @@ def test_what_the_agent_loads_is_small() -> None:
         "urllib3",
         "typing_extensions",
         "editables",
+        "google",  # an empty name, where a development tool brings it: securesystemslib asks for google.cloud
     }

@@ -13,8 +13,9 @@ from tests.server import COMPONENT, World
 
 from tidegate.cli.main import run
 from tidegate.trust.emergency import read_stop
-from tidegate.trust.layout import stop_path
+from tidegate.trust.layout import pardon_path, stop_path
 from tidegate.trust.metadata import latest_versions
+from tidegate.trust.pardon import PARDON
 
 Run = Callable[..., tuple[int, str, str]]
 SECRET = "correct horse battery staple"
@@ -184,6 +185,23 @@ def test_an_urgent_release_and_a_promotion(world: World, tidegate: Run) -> None:
     assert found["trust"]["warnings"] == [] and name
 
 
+def test_a_pardon_is_signed_by_two_holders_and_served(world: World, tidegate: Run, tmp_path: Path) -> None:
+    digest, file = world.release(1), tmp_path / "pardon.json"
+    one, two = (("--key", world.offline / f"release-{n}.pem") for n in (1, 2))
+    words = ("emergency", "pardon", file, "--component", COMPONENT)
+    assert tidegate(*words, *one)[0] == 2
+    code, _, said = tidegate(*words, "--digest", "abc", *one)
+    assert code == 2 and "64 hexadecimal digits" in said
+    good(tidegate(*words, "--digest", digest, "--reason", "the disks were full", *one))
+    assert "1 valid signatures, 2 are needed" in tidegate("emergency", "publish", file)[2]
+    good(tidegate("emergency", "pardon", file, *two))
+    assert pardon_path(COMPONENT) in good(tidegate("emergency", "publish", file, "--why", "mended"))
+    served = world.devices.get(f"/repo/{pardon_path(COMPONENT)}").content
+    assert served == file.read_bytes() and PARDON.read(served).names(digest)
+    assert world.controller.state.acts[-1].what == "release_pardoned"
+    assert "holds the pardon of" in tidegate(*words, "--digest", digest, *one)[2]
+
+
 def test_an_emergency_stop_ends_the_rollout_and_is_served(world: World, tidegate: Run, tmp_path: Path) -> None:
     world.enrol()
     digest = world.release(1)
@@ -200,5 +218,5 @@ def test_an_emergency_stop_ends_the_rollout_and_is_served(world: World, tidegate
     served = world.devices.get(f"/repo/{stop_path(COMPONENT)}").content
     assert served == file.read_bytes() and read_stop(served).names(digest)
     assert world.controller.state.rollouts[name].phase.value in ("halted", "closed")
-    assert "holds a stop already" in tidegate(*words, "--everything", *one)[2]
+    assert "holds the emergency stop of" in tidegate(*words, "--everything", *one)[2]
     assert [act.what for act in world.controller.state.acts][-2:] == ["emergency_stop", "rollout_aborted"]

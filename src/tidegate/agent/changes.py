@@ -145,7 +145,7 @@ def confirm(machine: Machine, tools: Tools) -> Result:
         machine.sentence = f"confirmed {digest[:16]}"
     else:
         note = slots.note_about(digest) or "the pointer was moved back before it was confirmed"
-        slots.condemn(digest, note)
+        slots.marks.make(digest, note, tools.plans.high_water_s)
         tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, note))
         machine.sentence = note
     return Happened(Event.SETTLED)
@@ -193,7 +193,7 @@ def condemn(machine: Machine, tools: Tools) -> Result:
     """
     record = machine.record
     if record.digest and not record.withdrawn:
-        machine.slots.condemn(record.digest, record.note)
+        machine.slots.marks.make(record.digest, record.note, tools.plans.high_water_s)
     if record.lease:
         tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, record.note))
     machine.slots.drop_note()

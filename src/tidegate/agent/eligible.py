@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The device's own side: what runs (digest and sequence number), what it refuses, and its clocks.
+    """The device's own side: what runs (digest and sequence number), why it refuses the candidate, and its clocks.
 
     `since_change_s` is the time since its last change, as far as is known for certain; None if it never changed.
     """
@@ -36,7 +36,7 @@ class Standing:
     device_id: str
     installed: str | None
     installed_seq: int
-    condemned: bool
+    condemned: str
     wall_s: float
     high_water_s: int
     since_change_s: float | None
@@ -52,7 +52,7 @@ def before_reading(seen: Seen, standing: Standing) -> Answer | None:
     if seen.stop and seen.stop.names(plan.candidate.sha256):
         return Answer(False, seen.stop.sentence)
     if standing.condemned:
-        return Answer(False, f"{plan.candidate.sha256[:16]} was taken back here and is never tried again")
+        return Answer(False, standing.condemned)
     if plan.state is not PlanState.OPEN:
         return Answer(False, _STATES[plan.state].format(plan.rollout))
     return None

@@ -1,16 +1,15 @@
 """The guard: run before the protected component, it heals a crash loop without the agent and without a network.
 
-    python -S -E guard.py --component-dir DIR -- COMMAND...
+    python -S -E guard.py --component-dir DIR -- COMMAND...   count this start, heal if need be, become COMMAND
+    python -S -E guard.py --component-dir DIR --ended         this start ended in order: it was no abnormal end
 
-It needs the standard library alone, and nothing of the agent but two files in DIR:
+It needs the standard library alone, and nothing of the agent but two files in DIR: guard.json {"armed", "digest",
+"slot", "starts", ...}, written by the agent before it moves the pointer, counted up here, disarmed once the release is
+confirmed or taken back; and note.json, written here for the agent to report.
 
-    guard.json   {"armed", "digest", "slot", "starts", "starts_allowed", ...}: written by the agent before it moves
-                 the pointer, counted up here, disarmed once the release is confirmed or taken back
-    note.json    written here for the agent to report, when a release was taken back
-
-Each start of a release that is not confirmed counts, and is on disk before the component runs. One start more than
-allowed, and `current` names the last known good again (or nothing, if there is none), and the digest is condemned.
-Every step can be done twice: a power cut between two lines leads here again.
+Each start of a release that is not confirmed counts, and is on disk before the component runs. One more than allowed,
+and `current` names the last known good again (or nothing), and the digest is condemned until a signed pardon. Every
+step can be done twice: a power cut between two lines leads here again.
 """
 
 from __future__ import annotations
@@ -19,37 +18,30 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-STARTS_ALLOWED = 2
-LOCK_WAIT_S = 2.0
+fcntl: Any = import_module("fcntl") if os.name == "posix" else None
+STARTS_ALLOWED, ENDS_EXCUSED, LOCK_WAIT_S = 2, 3, 2.0
+say = partial(print, "tidegate guard:", file=sys.stderr, flush=True)
 EXIT_USAGE, EXIT_ABSENT, EXIT_NO_COMMAND = 2, 3, 127
 
 
 @contextmanager
 def locked(component_dir: Path) -> Iterator[None]:
     """Keep guard and agent from moving the pointer at once; go on without after a while: a start must not hang."""
-    try:
-        import fcntl
-    except ImportError:  # no flock on this system: the steps are still safe one by one
-        yield
-        return
     descriptor = os.open(component_dir / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         give_up = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
+        while fcntl and time.monotonic() < give_up:  # without flock the steps are still safe one by one
+            with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
-                if time.monotonic() > give_up:
-                    break
-                time.sleep(0.01)
+            time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)
@@ -76,20 +68,24 @@ def write(path: Path, value: dict[str, Any]) -> None:
 
 def read(path: Path) -> dict[str, Any] | None:
     """Give a JSON object, or None if there is none or it is damaged."""
-    try:
+    with suppress(OSError, ValueError, RecursionError):
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def boot_id() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return "unknown"
 
 
 def slot_of(component_dir: Path, pointer: str) -> str | None:
     """Give the name of the slot that a pointer names, or None if it names none that exists."""
-    try:
+    with suppress(OSError):
         name = Path(os.readlink(component_dir / pointer)).name
-    except OSError:
-        return None
-    return name if (component_dir / "slots" / name).is_dir() else None
+        return name if (component_dir / "slots" / name).is_dir() else None
+    return None
 
 
 def point(component_dir: Path, pointer: str, slot: str | None) -> None:
@@ -106,53 +102,59 @@ def point(component_dir: Path, pointer: str, slot: str | None) -> None:
 
 def condemn(component_dir: Path, digest: str, reason: str) -> None:
     """Mark a digest as one that this device never tries again."""
-    directory = component_dir / "condemned"
-    if not directory.is_dir():
+    if not (directory := component_dir / "condemned").is_dir():
         directory.mkdir(exist_ok=True)
         sync_directory(component_dir)
     write(directory / digest, {"digest": digest, "reason": reason})
 
 
-def count_start(component_dir: Path) -> str | None:
-    """Count one start, and take an unconfirmed release back that has had its starts.
-
-    Returns:
-        What was done, as a sentence, or None if the start is an ordinary one.
-
-    Raises:
-        OSError: the pointer could not be moved; the start goes on rather than not at all.
-    """
-    current, good = slot_of(component_dir, "current"), slot_of(component_dir, "good")
-    if current is None or current == good:  # absent, or confirmed already
+def on_trial(component_dir: Path) -> dict[str, Any] | None:
+    """Give what guard.json says of the release that runs unconfirmed, or None if none does."""
+    current, path = slot_of(component_dir, "current"), component_dir / "guard.json"
+    if current is None or current == slot_of(component_dir, "good"):  # absent, or confirmed already
         return None
-    path = component_dir / "guard.json"
     state = read(path)
     if state is None and path.exists():  # damaged: what is current and not good is on trial all the same
-        state = {"armed": True, "slot": current, "starts": 0}
-    if state is None or state.get("armed") is not True or state.get("slot") != current:
+        state = {"armed": True, "slot": current}
+    armed = state is not None and state.get("armed") is True and state.get("slot") == current
+    return {**state, "starts": number(state, "starts", 0)} if state and armed else None
+
+
+def number(state: dict[str, Any], name: str, instead: int) -> int:
+    return state[name] if isinstance(state.get(name), int) else instead
+
+
+def count_start(component_dir: Path) -> str | None:
+    """Count one start; take an unconfirmed release back that has had its starts, and say so. Raises OSError."""
+    if (state := on_trial(component_dir)) is None:
         return None
-    starts, allowed = state.get("starts", 0), state.get("starts_allowed", STARTS_ALLOWED)
-    state["starts"] = starts = (starts if isinstance(starts, int) else 0) + 1
-    if starts <= (allowed if isinstance(allowed, int) else STARTS_ALLOWED):
+    state["starts"] += 1
+    if state["starts"] <= number(state, "starts_allowed", STARTS_ALLOWED):
         try:
-            write(path, state)
-            return None
+            return write(component_dir / "guard.json", state)
         except OSError as error:
             state["sentence"] = f"this start could not be counted ({error.strerror})"
-    return take_back(component_dir, state, current, good)
+    return take_back(component_dir, state)
 
 
-def take_back(component_dir: Path, state: dict[str, Any], current: str, good: str | None) -> str:
-    """Note, condemn, move the pointer, disarm: in this order, so that a cut in between is finished by the next start.
+def ended(component_dir: Path, start: str) -> None:
+    """Take a start that ended in order off the count: no abnormal end. Once a start, ENDS_EXCUSED times a release."""
+    state = on_trial(component_dir) or {"starts": 0}
+    excused = number(state, "ends_excused", 0)
+    if state["starts"] > 0 and excused < ENDS_EXCUSED and state.get("ended_boot") != start:
+        more = {"starts": state["starts"] - 1, "ends_excused": excused + 1, "ended_boot": start}
+        write(component_dir / "guard.json", {**state, **more})
 
-    A full disk may refuse the note and the mark; the pointer is moved all the same, and the agent sees that it was.
-    """
-    digest = str(state.get("digest") or current)
-    why = state.get("sentence") or f"{int(state['starts']) - 1} starts did not last"
+
+def take_back(component_dir: Path, state: dict[str, Any]) -> str:
+    """Note, condemn, move the pointer, disarm: in this order, so that the next start finishes what was cut off."""
+    slot, good = str(state["slot"]), slot_of(component_dir, "good")
+    digest = str(state.get("digest") or slot)
+    why = state.get("sentence") or f"{state['starts'] - 1} starts did not last"
     back = "the last known good runs again" if good else "it was the first install: the component is absent again"
     sentence = f"the guard took {digest[:16]} back: {why}; {back}"
-    with suppress(OSError):
-        write(component_dir / "note.json", {"digest": digest, "slot": current, "sentence": sentence})
+    with suppress(OSError):  # a full disk may refuse note and mark: the agent sees all the same that it was moved
+        write(component_dir / "note.json", {"digest": digest, "slot": slot, "sentence": sentence})
     with suppress(OSError):
         condemn(component_dir, digest, sentence)
     point(component_dir, "current", good)
@@ -169,23 +171,27 @@ def start(component_dir: Path, command: list[str]) -> NoReturn:
     except OSError as error:
         sentence = f"the guard could not take the release back: {error}"
     if sentence:
-        sys.stderr.write(f"tidegate guard: {sentence}\n")
+        say(sentence)
     if slot_of(component_dir, "current") is None:
-        sys.stderr.write(f"tidegate guard: nothing to start, {component_dir / 'current'} names no release\n")
+        say(f"nothing to start, {component_dir / 'current'} names no release")
         sys.exit(EXIT_ABSENT)
-    sys.stderr.flush()
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        sys.stderr.write(f"tidegate guard: cannot run {command[0]}: {error.strerror}\n")
+        say(f"cannot run {command[0]}: {error.strerror}")
         sys.exit(EXIT_NO_COMMAND)
 
 
-def main(arguments: list[str]) -> NoReturn:
-    if len(arguments) < 4 or arguments[0] != "--component-dir" or arguments[2] != "--":
-        sys.stderr.write("usage: guard.py --component-dir DIR -- COMMAND...\n")
-        sys.exit(EXIT_USAGE)
-    start(Path(arguments[1]), arguments[3:])
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["--component-dir", directory, "--ended"]:
+            with suppress(OSError), locked(Path(directory)):
+                ended(Path(directory), boot_id())
+        case ["--component-dir", directory, "--", _, *_]:
+            start(Path(directory), arguments[3:])
+        case _:
+            sys.stderr.write("usage: guard.py --component-dir DIR [--ended | -- COMMAND...]\n")
+            sys.exit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tidegate.agent.changes import EFFECTS
 from tidegate.agent.clock import seconds_since
 from tidegate.agent.eligible import Answer, Standing, before_reading, eligible
 from tidegate.agent.machine import CALM, Machine
+from tidegate.agent.marks import condemned_here
 from tidegate.agent.pace import Backoff, jittered
 from tidegate.agent.plans import Seen
 from tidegate.agent.say import StatusFile
@@ -218,7 +219,7 @@ class Agent:
             self.tools.identity.device_id,
             installed,
             _seq(machine, installed),
-            bool(candidate) and machine.slots.condemned(candidate),
+            condemned_here(machine, self.tools, candidate) if candidate else "",
             clock.wall(),
             self.tools.plans.high_water_s,
             since_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,8 @@ class Machine:
         if self.state is not State.IDLE:
             self.tools.say("resumed", component=self.component, state=self.record.state)
         self._look_at_slots()
+        with suppress(TidegateError, OSError):  # on a disk that cannot be written they stay condemned all the same
+            self.slots.marks.stamp(self.tools.plans.high_water_s)
 
     def _look_at_slots(self) -> None:
         """Notice what a failing disk did to releases: never confirm it, and never use what can be had again."""

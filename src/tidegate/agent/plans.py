@@ -12,6 +12,7 @@ from tidegate.core.errors import TidegateError
 from tidegate.core.model import Candidate, Manifest, Plan, PlanState, ReleaseTerms
 from tidegate.trust.client import TrustClient
 from tidegate.trust.emergency import Stop
+from tidegate.trust.pardon import Pardon
 from tidegate.trust.promotion import lifted
 
 
@@ -51,6 +52,7 @@ class Plans:
         self._backoff = Backoff(poll_s, rng)
         self._seen: dict[str, Seen] = {}
         self._busy: set[str] = set()
+        self._pardons_sought: set[str] = set()
         self._releases: dict[tuple[str, Candidate, int], tuple[Manifest, ReleaseTerms]] = {}
         self.next_poll_s = 0.0
         """On the clock's boot_s."""
@@ -77,10 +79,10 @@ class Plans:
         except (TidegateError, OSError) as error:
             self.trouble = str(error)
             self.next_poll_s = self._clock.boot_s() + self._backoff.next_s()
-            self._ask_for_stops()
+            self._ask_the_holders()
             return False
         self.trouble = ""
-        self._ask_for_stops()
+        self._ask_the_holders()
         self._backoff.reset()
         self.last_contact = self._clock.wall()
         self.next_poll_s = self._clock.boot_s() + jittered(interval_s or self._poll_s, self._rng)
@@ -90,10 +92,21 @@ class Plans:
         """Say whether a component is under way to something: then each refresh asks for its emergency stop as well."""
         (self._busy.add if busy else self._busy.discard)(component)
 
-    def _ask_for_stops(self) -> None:
-        for component in sorted(self._busy):
+    def seek_pardon(self, component: str) -> None:
+        """Let the next refresh ask for a component's pardon as well: the plan names what is condemned here."""
+        self._pardons_sought.add(component)
+
+    def pardon(self, component: str) -> Pardon | None:
+        """Give the newest pardon that this device has seen, if it counts under the keys of today."""
+        return self._trust.pardons.get(component)
+
+    def _ask_the_holders(self) -> None:
+        asks = [(self._trust.stops, component) for component in sorted(self._busy)]
+        sought = [(self._trust.pardons, component) for component in sorted(self._pardons_sought)]
+        self._pardons_sought.clear()
+        for statements, component in [*asks, *sought]:
             try:
-                self._trust.refresh_stop(component)
+                statements.refresh(component)
             except (TidegateError, OSError) as error:
                 self.trouble = self.trouble or str(error)
 

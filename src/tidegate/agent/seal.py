@@ -55,8 +55,9 @@ def _compare(slot: Path, listed: dict[str, tuple[int, str]]) -> str:
 
 def damaged_files(home: Path) -> Iterator[str]:
     """Name the small files of a home that are not whole JSON any more; each is made anew, or its copy counts."""
-    own = (home / "seq.json", *(home / "components").glob("*/guard.json"), *(home / "components").glob("*/note.json"))
-    for path in sorted((*own, *(home / "metadata").glob("*.json"), *(home / "metadata" / "metadata").glob("*.json"))):
+    globs = ("components/*/guard.json", "components/*/note.json", "components/*/condemned/*")
+    found = (path for pattern in (*globs, "metadata/*.json", "metadata/*/*.json") for path in home.glob(pattern))
+    for path in sorted((home / "seq.json", *found)):
         with suppress(OSError):
             data = path.read_bytes()
             try:

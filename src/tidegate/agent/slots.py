@@ -1,4 +1,4 @@
-"""Releases on the device: versioned slots, the pointers `current` and `good`, and what is condemned."""
+"""Releases on the device: versioned slots, and the pointers `current` and `good`. What is condemned: `marks.py`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.agent import guard, seal
+from tidegate.agent.marks import Marks
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.model import Manifest
 from tidegate.core.wire import decode, encode
@@ -34,6 +35,7 @@ class Slots:
         self.directory = directory
         self.slots = directory / "slots"
         self.current_path = directory / "current"
+        self.marks = Marks(directory)
         make_directory(self.slots, mode=0o755)
 
     def current(self) -> str | None:
@@ -183,15 +185,8 @@ class Slots:
         (self.directory / "note.json").unlink(missing_ok=True)
         sync_dir(self.directory)
 
-    def condemn(self, digest: str, reason: str) -> None:
-        """Mark a digest as never to be tried again on this device."""
-        with room_for("the mark of a condemned release"):
-            if not self.condemned(digest):
-                guard.condemn(self.directory, digest, reason)
-
     def condemned(self, digest: str) -> bool:
-        directory = self.directory / "condemned"
-        return (directory / digest).exists() or (directory / slot_name(digest)).exists()
+        return self.marks.has(digest)
 
     def clean(self, keep: Iterable[str | None]) -> None:
         """Remove every slot but those of the pointers and of `keep`; what cannot be removed stays for the next time."""

@@ -18,7 +18,7 @@ from tidegate.api.releases import one_at_a_time
 from tidegate.control import acts
 from tidegate.control.acts import Who
 from tidegate.control.state import ServerState
-from tidegate.core.errors import NotFound, Refused
+from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
 from tidegate.core.model import PlanState
 from tidegate.core.wire import plain, read
 from tidegate.log.events import Act, Event
@@ -26,10 +26,12 @@ from tidegate.trust import layout
 from tidegate.trust.ceremony import Bundle
 from tidegate.trust.ceremony_accept import accept_bundle
 from tidegate.trust.durable import make_directory, write_durably
-from tidegate.trust.emergency import Stop, verify_stop
+from tidegate.trust.emergency import STOP, Stop
 from tidegate.trust.expiry import trust_view
+from tidegate.trust.holders import Kind, Said
 from tidegate.trust.keys import online_ids
 from tidegate.trust.metadata import latest_bytes, parse
+from tidegate.trust.pardon import PARDON, Pardon
 from tidegate.trust.promotion import Promotion, accept_promotion
 
 
@@ -39,6 +41,14 @@ class StopRequest:
 
     component: str
     stop: str
+
+
+@dataclass(frozen=True, slots=True)
+class PardonRequest:
+    """A pardon that was signed offline: its text."""
+
+    component: str
+    pardon: str
 
 
 async def roles(request: Request) -> Response:
@@ -91,21 +101,43 @@ async def stop(request: Request) -> Response:
     body = await body_of(request)
     by = who_of(body)
     said = read_as(StopRequest, body, "emergency stop")
-    found = await asyncio.to_thread(_keep_stop, office.repository, said)
+    path = layout.stop_path(said.component)
+    found = await asyncio.to_thread(_keep, STOP, office.repository, path, said.component, said.stop.encode())
     ended = await office.controller.ask(lambda state, now_ms: _stop(state, now_ms, by, found))
     return JSONResponse({**plain(found), "ended": ended}, 201)
 
 
-def _keep_stop(repository: Path, said: StopRequest) -> Stop:
+async def pardon(request: Request) -> Response:
+    """Serve a pardon beside the signed files, on record."""
+    office = request.app.state.office
+    body = await body_of(request)
+    by = who_of(body)
+    said = read_as(PardonRequest, body, "pardon")
+    path = layout.pardon_path(said.component)
+    found: Pardon = await asyncio.to_thread(
+        _keep, PARDON, office.repository, path, said.component, said.pardon.encode()
+    )
+    await _record(office, by, "release_pardoned", plain(found))
+    return JSONResponse(plain(found), 201)
+
+
+def _keep(kind: Kind[Said], repository: Path, path: str, component: str, data: bytes) -> Said:
     trunk = parse(Targets, latest_bytes(repository, layout.TARGETS), "the targets metadata").signed
-    data = said.stop.encode()
-    found = verify_stop(data, said.component, trunk)
-    file = repository / layout.stop_path(said.component)
-    if file.exists() and verify_stop(file.read_bytes(), said.component, trunk).issued > found.issued:
-        raise Refused("a newer emergency stop stands already; sign one anew")
+    found = kind.verify(data, component, trunk)
+    file = repository / path
+    if file.exists() and _issued(kind, file.read_bytes(), component, trunk) > found.issued:
+        raise Refused(f"a newer {kind.name} stands already; sign one anew")
     make_directory(file.parent)
     write_durably(file, data)
     return found
+
+
+def _issued(kind: Kind[Said], data: bytes, component: str, trunk: Targets) -> int:
+    """When what stands was issued; 0 if it does not count any more, since the keys were changed."""
+    try:
+        return kind.verify(data, component, trunk).issued
+    except (Untrusted, BadInput):
+        return 0
 
 
 def _stop(state: ServerState, now_ms: int, by: Who, found: Stop) -> tuple[list[Event], list[str]]:
@@ -130,4 +162,5 @@ ROUTES = [
     Route("/api/v1/ceremonies", ceremony, methods=["POST"]),
     Route("/api/v1/promotions", promote, methods=["POST"]),
     Route("/api/v1/stops", stop, methods=["POST"]),
+    Route("/api/v1/pardons", pardon, methods=["POST"]),
 ]

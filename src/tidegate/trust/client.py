@@ -22,11 +22,12 @@ from tidegate.core.model import Candidate, Manifest, Plan, ReleaseTerms
 from tidegate.core.wire import decode
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
-from tidegate.trust.emergency import Stop
-from tidegate.trust.emergency_client import Stops
+from tidegate.trust.emergency import STOP, Stop
+from tidegate.trust.emergency_client import Statements
 from tidegate.trust.errors import ClockWrong, Unreachable
 from tidegate.trust.floor import load_floor, store_floor
 from tidegate.trust.metadata import moment, parse, verify
+from tidegate.trust.pardon import PARDON
 from tidegate.trust.promotion import read_promotion
 from tidegate.trust.release import read_terms
 from tidegate.trust.speed import CLOCK_TOLERANCE_S
@@ -66,7 +67,8 @@ class TrustClient:
         self._directory = directory
         self._root_bytes = root_bytes
         self._fetcher = Fetcher(fetch)
-        self._stops = Stops(directory, self._fetcher, self._trunk)
+        self.stops = Statements(STOP, directory / "stops", layout.stop_path, self._fetcher, self._trunk)
+        self.pardons = Statements(PARDON, directory / "pardons", layout.pardon_path, self._fetcher, self._trunk)
         self._clock = clock
         self._floor = load_floor(directory)
         self._updater: DurableUpdater | None = None
@@ -210,22 +212,18 @@ class TrustClient:
         return found.ceiling_2p32 if mine else 0
 
     def refresh_stop(self, component: str) -> None:
-        """Ask whether the release holders have stopped something, and keep that durably; one request.
+        """Ask whether the release holders have stopped something; raises as `Statements.refresh`.
 
         It works without a fresh timestamp, snapshot or plan: root and targets that were once believed are enough.
-
-        Raises:
-            Unreachable: if it cannot be asked for; what was known stands.
-            Untrusted, BadInput: if what is served does not hold; what was known stands.
         """
-        self._stops.refresh(component)
+        self.stops.refresh(component)
 
     def stop(self, component: str) -> Stop | None:
         """Give the newest emergency stop that this device has seen, if it still counts under the keys of today.
 
         The file may also be put there by hand: `stops/<component>.json` in this client's directory.
         """
-        return self._stops.get(component)
+        return self.stops.get(component)
 
     def _trunk(self) -> Targets:
         """Give the newest targets metadata that this device keeps, verified anew under the newest root it knows."""

@@ -1,8 +1,6 @@
 """The emergency stop: one file, signed offline by release keys, that any mirror can serve and no server is needed for.
 
-It is no TUF target on purpose: what a snapshot must name can be hidden by whoever holds the snapshot's key, and does
-not come when the server is down. So it lies at one fixed path, carries its own signatures, and cannot be mistaken for
-TUF metadata. To stop takes as many keys as to release: whoever may release may also take back.
+To stop takes as many keys as to release: whoever may release may also take back. How it is signed: `holders.py`.
 """
 
 # The libraries re-export these public names without saying so.
@@ -10,24 +8,17 @@ TUF metadata. To stop takes as many keys as to release: whoever may release may 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import Signature, Signer
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Targets
 
-from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.model import check_digest, check_name
-from tidegate.core.wire import canonical, plain, read
-from tidegate.trust import layout
+from tidegate.trust.holders import STATEMENT_LIMIT, Kind
 
 ALL = "all"
-STOP_LIMIT = 65_536
-_KIND = "tidegate/emergency-stop/v1"
-_WHAT = "the emergency stop"
+STOP_LIMIT = STATEMENT_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,79 +51,19 @@ class Stop:
         return "stopped by the release holders" + (f": {self.reason}" if self.reason else "")
 
 
+STOP = Kind(Stop, "tidegate/emergency-stop/v1", "emergency stop", "tidegate emergency stop")
+
+
 def sign_stop(stop: Stop, signers: Iterable[Signer], before: bytes = b"") -> bytes:
-    """Sign a stop, or add signatures to one that others have signed.
-
-    Args:
-        stop: what to say.
-        signers: release keys.
-        before: the same stop with the signatures of other holders.
-
-    Raises:
-        BadInput: if `before` says something else.
-    """
-    signatures: dict[str, str] = {}
-    if before:
-        said, signatures = _open(before)
-        if said != stop:
-            raise BadInput("the stop that others have signed says something else; sign theirs, or begin anew")
-    for signer in signers:
-        made = signer.sign(_signed(stop))
-        signatures[made.keyid] = made.signature
-    listed = [{"keyid": keyid, "sig": signature} for keyid, signature in sorted(signatures.items())]
-    return canonical({"signatures": listed, "signed": plain(stop)})
+    """Sign a stop, or add signatures to one that others have signed; see `Kind.sign`."""
+    return STOP.sign(stop, signers, before)
 
 
 def read_stop(data: bytes) -> Stop:
     """Read a stop; nothing is verified. Raises BadInput."""
-    return _open(data)[0]
+    return STOP.read(data)
 
 
 def verify_stop(data: bytes, component: str, trunk: Targets) -> Stop:
-    """Read a stop that enough release keys of its component have signed.
-
-    Args:
-        data: the file.
-        component: whose it must be.
-        trunk: targets metadata that is itself verified; that it has expired is no reason to ignore a stop.
-
-    Raises:
-        BadInput: if it cannot be read.
-        Untrusted: if it speaks of another component, or too few keys signed.
-    """
-    stop, signatures = _open(data)
-    if stop.component != component:
-        raise Untrusted(f"{_WHAT} of {component} speaks of {stop.component}; it is ignored")
-    delegations = trunk.delegations
-    role = (delegations.roles or {}).get(layout.release_role(component)) if delegations else None
-    if delegations is None or role is None:
-        raise NotFound(f"the repository has no component {component}")
-    good = 0
-    for keyid in role.keyids:
-        if keyid in signatures and keyid in delegations.keys:
-            try:
-                delegations.keys[keyid].verify_signature(Signature(keyid, signatures[keyid]), _signed(stop))
-            except (UnverifiedSignatureError, VerificationError):
-                continue
-            good += 1
-    if good < role.threshold:
-        raise Untrusted(f"{_WHAT} of {component} has {good} valid signatures, {role.threshold} are needed")
-    return stop
-
-
-def _signed(stop: Stop) -> bytes:
-    return canonical([_KIND, plain(stop)])
-
-
-def _open(data: bytes) -> tuple[Stop, dict[str, str]]:
-    if len(data) > STOP_LIMIT:
-        raise BadInput(f"{_WHAT} has {len(data)} bytes; at most {STOP_LIMIT} are read")
-    try:
-        value: Any = json.loads(data)
-        signatures = {entry["keyid"]: entry["sig"] for entry in value["signatures"]}
-        body = value["signed"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise BadInput(f"{_WHAT} is none; write it with `tidegate emergency stop`") from None
-    if not all(isinstance(text, str) for pair in signatures.items() for text in pair):
-        raise BadInput(f"{_WHAT} has signatures that are no texts")
-    return read(Stop, body, _WHAT), signatures
+    """Read a stop that enough release keys of its component have signed; see `Kind.verify`."""
+    return STOP.verify(data, component, trunk)

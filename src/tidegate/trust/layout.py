@@ -79,6 +79,11 @@ def stop_path(component: str) -> str:
     return f"emergency/stop/{check_component(component)}.json"
 
 
+def pardon_path(component: str) -> str:
+    """Where a component's pardon lies, from the repository's top; as a stop, no TUF target."""
+    return f"emergency/pardon/{check_component(component)}.json"
+
+
 def release_pattern(component: str) -> str:
     """The paths that a component's release role may sign."""
     return f"releases/{check_component(component)}/*"

@@ -81,7 +81,7 @@ class Fleet:
 
     def standing(self, device: str, installed: tuple[str, int] | None, since_s: float | None) -> Standing:
         digest, seq = installed or (None, 0)
-        return Standing(device, digest, seq, False, self.house.now, self.plans.high_water_s, since_s)
+        return Standing(device, digest, seq, "", self.house.now, self.plans.high_water_s, since_s)
 
 
 class HouseClock(SystemClock):
