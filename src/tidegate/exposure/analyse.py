@@ -61,7 +61,7 @@ def _services(estate: Estate, view: View, chances: Chances, limits: Limits) -> d
             "order_limit": cuts.order_limit,
             "complete": cuts.complete,
             "cut_count": cuts.count,
-            "by_order": None if cuts.by_order is None else list(cuts.by_order),
+            "by_order": list(cuts.by_order),
             "single_points": [cut[0] for cut in cuts.cuts if len(cut) == 1],
             "value_per_h": estate.services[name].value_per_h,
             **odds.of(name, _names(cuts, solver), cuts, solver),

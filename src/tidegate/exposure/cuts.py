@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from tidegate.exposure.bdd import OverBudget, Solver
 from tidegate.exposure.tree import Tree
+from tidegate.exposure.truncated import TruncatedSolver
 from tidegate.exposure.zdd import UNLIMITED, LimitedSolver, Zdd, minimal_solutions
 
 NODES = 500_000
 LISTED = 10_000
-NEVER = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,14 @@ class Cuts:
     """Minimal cuts: each sorted, and sorted by order and name.
 
     `complete`: there are no others. Else all those of at most `order_limit` members are here, and maybe there are more.
-    `by_order` counts them by order and `count` all, listed or not; None where the whole diagram did not fit.
+    `by_order` counts them by order and `count` all, listed or not. Where the whole diagram did not fit, `by_order` goes
+    up to `order_limit` and `count` is None.
     """
 
     cuts: tuple[tuple[str, ...], ...]
     complete: bool
     order_limit: int | None
-    by_order: tuple[int, ...] | None
+    by_order: tuple[int, ...]
     count: int | None
     diagram: int | None
     """The decision diagram in the solver; None where it did not fit."""
@@ -74,20 +75,30 @@ class CutSolver:
     def _limited(self, top: int) -> Cuts:
         """Go up order by order for as long as the budget and the list hold."""
         places = {name: place for place, name in enumerate(self.solver.names)}
-        found, order = Cuts((), False, 0, None, None, None), 0
+        found, order = Cuts((), False, 0, (), None, None), 0
         while order < (self.limits.order or len(places)):
             try:
-                solver = LimitedSolver(self.tree, places, order + 1, self.limits.nodes)
-                family = solver.build(top)
-            except (OverBudget, ValueError):
+                zdd, family = self._up_to(top, places, order + 1)
+            except OverBudget:
                 break
-            if sum(solver.zdd.counts(family)) > self.limits.listed:
+            counts = zdd.counts(family)
+            if sum(counts) > self.limits.listed:
                 break
             order += 1
             complete = order >= len(places)
-            sets = self._named(solver.zdd.sets(family, order))
-            found = Cuts(sets, complete, None if complete else order, None, len(sets) if complete else None, None)
+            sets = self._named(zdd.sets(family, order))
+            count = len(sets) if complete else None
+            found = Cuts(sets, complete, None if complete else order, tuple(counts), count, None)
         return found
+
+    def _up_to(self, top: int, places: dict[str, int], order: int) -> tuple[Zdd, int]:
+        """Multiply families out where the tree is coherent; else go by the truncated diagram."""
+        try:
+            solver = LimitedSolver(self.tree, places, order, self.limits.nodes)
+            return solver.zdd, solver.build(top)
+        except ValueError:
+            truncated = TruncatedSolver(self.tree, places, order, self.limits.nodes)
+            return minimal_solutions(truncated.bdd, truncated.build(top), self.limits.nodes)
 
     def _named(self, sets: list[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
         names = self.solver.names
