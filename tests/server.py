@@ -30,7 +30,8 @@ from tidegate.control.ledger import Ledger
 from tidegate.core.model import Health
 from tidegate.intake.app import IntakeApp
 from tidegate.log.sqlite import SqliteLog
-from tidegate.trust.credentials import authorization, load_secrets
+from tidegate.trust.credentials import authorization
+from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.layout import release_role
 from tidegate.trust.metadata import latest_bytes
 from tidegate.trust.publisher import Publisher
@@ -134,9 +135,18 @@ class World(Plant):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         token = self.home.operator_token.read_text().strip()
-        office = Office(self.controller, self.home.repository, token, evidence=self.home.evidence)
-        intake = IntakeApp(self.controller, load_secrets(self.home.device_secrets), self.home.repository)
-        apps: list[Any] = [intake, make_operators_app(office)]
+        self.secrets = SecretsFile(self.home.device_secrets)
+        self.intake = IntakeApp(self.controller, self.secrets, self.home.repository)
+        self.office = Office(
+            self.controller,
+            self.home.repository,
+            token,
+            evidence=self.home.evidence,
+            device_secrets=self.home.device_secrets,
+            secrets=self.secrets,
+            heard_epochs=self.intake.epochs.counts,
+        )
+        apps: list[Any] = [self.intake, make_operators_app(self.office)]
         self._servers = [uvicorn.Server(_config(app)) for app in apps]
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)

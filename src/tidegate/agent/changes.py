@@ -146,7 +146,7 @@ def confirm(machine: Machine, tools: Tools) -> Result:
     else:
         note = slots.note_about(digest) or "the pointer was moved back before it was confirmed"
         slots.marks.make(digest, note, tools.plans.high_water_s)
-        tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, note))
+        tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, note, condemned=True))
         machine.sentence = note
     return Happened(Event.SETTLED)
 
@@ -195,7 +195,8 @@ def condemn(machine: Machine, tools: Tools) -> Result:
     if record.digest and not record.withdrawn:
         machine.slots.marks.make(record.digest, record.note, tools.plans.high_water_s)
     if record.lease:
-        tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, record.note))
+        condemned = bool(record.digest) and not record.withdrawn
+        tools.outbox.put(_report(machine, tools, Outcome.REVERTED.value, record.note, condemned=condemned))
     machine.slots.drop_note()
     return Happened(Event.SETTLED)
 
@@ -214,7 +215,7 @@ def _facts(machine: Machine) -> dict[str, Any]:
     return {**plain(facts), "rollout": record.rollout, "report_seq": record.report_seq}
 
 
-def _report(machine: Machine, tools: Tools, kind: str, note: str) -> dict[str, Any]:
+def _report(machine: Machine, tools: Tools, kind: str, note: str, *, condemned: bool = False) -> dict[str, Any]:
     record = machine.record
     return {
         "lease_id": machine.lease.lease_id,
@@ -223,6 +224,7 @@ def _report(machine: Machine, tools: Tools, kind: str, note: str) -> dict[str, A
         "boot_s": int(tools.clock.boot_s()),
         "probes": list(record.probes),
         "note": readable(note),
+        "condemned": condemned,
     }
 
 

@@ -21,7 +21,9 @@ class Settings:
     """What the device's owner decides: `agent.json`. No release can change it.
 
     `repo` is the base address of the signed files; empty stands for `<server>/repo/`. `components` are those that
-    this device takes updates for; none stands for every one that has a plan. `settings` go to the drivers.
+    this device takes updates for; none stands for every one that has a plan. `settings` go to the drivers. `ca` is a
+    file with the certificates (PEM) that the server's must come from; empty stands for those of the system.
+    `sign_reports`: sign each report with this device's own key, asked for or not.
     """
 
     server: str
@@ -29,6 +31,8 @@ class Settings:
     poll_s: float = POLL_S
     components: tuple[str, ...] = ()
     settings: dict[str, dict[str, str]] = field(default_factory=lambda: {})
+    ca: str = ""
+    sign_reports: bool = False
 
     def __post_init__(self) -> None:
         for address in (self.server, self.repo):

@@ -112,6 +112,7 @@ def ask(machine: Machine, tools: Tools) -> Lease | tuple[float, str]:
         "installed": machine.slots.current(),
         "seq": tools.sequence.take(),
         "attempt": record.attempt,
+        "boot_id": tools.clock.boot_id,
     }
     granted_s = tools.clock.boot_s()  # counted from the question: the lease never seems younger than it is
     return read_answer(tools.announce(message), tools.clock.boot_id, granted_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tidegate.agent.config import POLL_S, Home, Identity, Settings
+from tidegate.agent.slots import Slots
 from tidegate.agent.transport import HttpRefused, Link
 from tidegate.core.assign import device_key
 from tidegate.core.errors import BadInput, Refused, Untrusted
+from tidegate.core.model import check_digest
 from tidegate.core.wire import decode
 from tidegate.trust.credentials import credential_device
 from tidegate.trust.durable import write_durably
@@ -31,6 +34,9 @@ def enrol(
     settings: Mapping[str, Mapping[str, str]] | None = None,
     poll_s: float = POLL_S,
     repo: str = "",
+    *,
+    ca: str = "",
+    again: bool = False,
 ) -> Identity:
     """Make a directory an enrolled agent's home. Safe to repeat until it has worked once.
 
@@ -46,6 +52,9 @@ def enrol(
         settings: component -> its driver's settings.
         poll_s: how often it reads the plan, in seconds.
         repo: the address of the signed files, `<server>/repo/` if empty.
+        ca: a file with the certificates that the server's must come from; empty for those of the system.
+        again: the home is enrolled already, and is to be so anew: same key, same device, and its settings are kept
+            but for the server's address.
 
     Raises:
         BadInput: a token, address or answer that cannot be read.
@@ -57,13 +66,15 @@ def enrol(
     pinned = parse_token(token)
     try:
         chosen = Settings(
-            server, repo, float(poll_s), tuple(components), {c: dict(s) for c, s in (settings or {}).items()}
+            server, repo, float(poll_s), tuple(components), {c: dict(s) for c, s in (settings or {}).items()}, ca
         )
     except ValueError as error:
         raise BadInput(str(error)) from error
-    link = Link(server)
+    link = Link(server, ca=ca)
     place.make()
-    key = _key(place)
+    key = _key(place, again)
+    if again and place.settings_file.exists():
+        chosen = replace(place.load_settings(), server=server, repo=repo, ca=ca)
     own = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key))
     public_key = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
     message = {
@@ -80,21 +91,35 @@ def enrol(
     finally:
         link.close()
     identity, root = _read_answer(answer, key, pinned)
+    _condemn(place, answer)
     write_durably(place.root_file, root)
     place.save_settings(chosen)
     place.save_identity(identity)
     return identity
 
 
-def _key(place: Home) -> str:
+def _condemn(place: Home, answer: dict[str, Any]) -> None:
+    """Take over what this device condemned before it lost its files: it tries nothing twice that it took back once."""
+    for entry in answer.get("condemned") or ():
+        try:
+            component, digest = str(entry["component"]), str(entry["digest"])
+            check_digest("condemned", digest)
+            note = "condemned before this device was enrolled again"
+            Slots(place.component(component)).marks.make(digest, note, int(entry["at_s"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput("the server's list of condemned releases cannot be read; nothing is enrolled") from error
+
+
+def _key(place: Home, again: bool) -> str:
     """Give the device's key, and make it durable first if there is none yet."""
     try:
         identity = decode(Identity, place.identity_file.read_bytes(), str(place.identity_file))
     except FileNotFoundError:
         identity = Identity(Ed25519PrivateKey.generate().private_bytes_raw().hex())
         place.save_identity(identity)
-    if identity.enrolled:
-        raise Refused(f"{place.path} is enrolled already, as device {identity.device_id}; use another home")
+    if identity.enrolled and not again:
+        name = f"{place.path} is enrolled already, as device {identity.device_id}"
+        raise Refused(f"{name}; use another home, or --again to enrol this device anew")
     return identity.key
 
 

@@ -235,7 +235,7 @@ class Agent:
         if tools.clock.boot_s() < self._send_at_s or not tools.outbox.waiting():
             return
         try:
-            sent = tools.outbox.flush(tools.server.post)
+            sent = tools.outbox.flush(tools.send)
             tools.say("reported", reports=sent)
             if tools.outbox.waiting():
                 self._send_at_s = tools.clock.boot_s() + self._sending.next_s()

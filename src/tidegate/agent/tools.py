@@ -15,15 +15,18 @@ from tidegate.agent.clock import Clock
 from tidegate.agent.config import Home, Identity, Settings
 from tidegate.agent.outbox import Outbox
 from tidegate.agent.plans import Plans
+from tidegate.agent.renewal import Credential
 from tidegate.agent.say import Log
 from tidegate.agent.sequence import Sequence
-from tidegate.agent.transport import Server
+from tidegate.agent.transport import HttpRefused, Server
 from tidegate.core.errors import TidegateError
 from tidegate.core.model import Manifest
 from tidegate.drivers.port import Driver, Place, ProbeResult, load_driver
 from tidegate.trust.client import TrustClient
-from tidegate.trust.credentials import authorization
 from tidegate.trust.durable import make_directory
+from tidegate.trust.signed_report import sign_report
+
+SIGNATURE_WANTED = 428
 
 
 @dataclass(slots=True)
@@ -56,6 +59,23 @@ class Tools:
         """Ask for a lease. Raises as transport.Link.post."""
         return self.server.post("/v1/announce", message)
 
+    def send(self, path: str, message: Any) -> dict[str, Any]:
+        """Send reports, signed if the owner or the fleet wants that. Raises as transport.Link.post."""
+        message = {**message, "boot_id": self.clock.boot_id}
+        if self.settings.sign_reports:
+            return self.server.post(path, self._signed(message))
+        try:
+            return self.server.post(path, message)
+        except HttpRefused as error:
+            if error.status != SIGNATURE_WANTED:
+                raise
+            return self.server.post(path, self._signed(message))
+
+    def _signed(self, message: dict[str, Any]) -> dict[str, Any]:
+        key, device_id = self.identity.key, self.identity.device_id
+        reports = [{**r, "signature": sign_report(key, device_id, r)} for r in message["reports"]]
+        return {**message, "reports": reports}
+
 
 def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
     """Put a device together from its home.
@@ -68,10 +88,8 @@ def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
     home.make()
     sequence = Sequence(home.seq_file, clock.wall)
 
-    def authorize(path: str, body: bytes) -> str:
-        return authorization(identity.credential, sequence.take(), path, body)
-
-    server = Server(settings.server, settings.repo_address, authorize)
+    credential = Credential(home, identity, sequence, clock, say)
+    server = Server(settings.server, settings.repo_address, credential.authorize, credential.renew, settings.ca)
     root = home.load_root()
     trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()))
     plans = Plans(trust, clock, rng, settings.poll_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,15 @@ class HttpRefused(TidegateError):
     """The server answered with an error: its HTTP status, its sentence, and when to ask again if it said so."""
 
     def __init__(
-        self, status: int, sentence: str, retry_after_s: float | None = None, last_seq: int | None = None
+        self,
+        status: int,
+        sentence: str,
+        retry_after_s: float | None = None,
+        last_seq: int | None = None,
+        renew: bool = False,
     ) -> None:
         super().__init__(sentence)
+        self.renew = renew
         self.status = status
         self.retry_after_s = retry_after_s
         self.last_seq = last_seq
@@ -49,16 +56,21 @@ class Link:
         address: http:// or https://, a path in front of everything else is allowed.
         io_timeout_s: the longest wait for the next byte.
         deadline_s: the longest time for one whole answer.
+        ca: a file with the certificates that the server's must come from; empty for those of the system.
 
     Raises:
-        BadInput: for another kind of address.
+        BadInput: for another kind of address, or a file that holds no certificates.
     """
 
-    def __init__(self, address: str, io_timeout_s: float = IO_TIMEOUT_S, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self, address: str, io_timeout_s: float = IO_TIMEOUT_S, deadline_s: float = DEADLINE_S, ca: str = ""
+    ) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadInput(f"{address!r} is no http:// or https:// address")
-        self._secure = parts.scheme == "https"
+        self._tls = _tls(ca) if parts.scheme == "https" else None
+        self.renew = False
+        """Whether the server's last answer said that there is a newer credential to ask for."""
         self._host, self._port = parts.hostname, parts.port
         self.prefix = parts.path.rstrip("/")
         self.address = address
@@ -98,6 +110,7 @@ class Link:
             raise BadInput(f"a message of {len(body)} bytes is longer than the {REQUEST_LIMIT} that are allowed")
         with self._answer("POST", path, body, {"Content-Type": "application/json", **headers}) as (response, deadline):
             answer = self._body(response, ANSWER_LIMIT, deadline)
+            self.renew = "Tidegate-Renew" in response.headers
         try:
             value = json.loads(answer or b"{}")
         except (ValueError, RecursionError) as error:
@@ -146,10 +159,14 @@ class Link:
                 return kept.getresponse()
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        self._connection = connection = kind(self._host, self._port, timeout=self._io_timeout_s)
+        self._connection = connection = self._connect()
         connection.request(method, path, body, headers)
         return connection.getresponse()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._io_timeout_s)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._io_timeout_s, context=self._tls)
 
     def _body(self, response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
         cap = limit if response.status == 200 else ANSWER_LIMIT
@@ -170,6 +187,13 @@ class Link:
         return b"".join(parts)
 
 
+def _tls(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise BadInput(f"{ca} holds no certificates that can be read: {error}") from error
+
+
 def _begins_at(response: http.client.HTTPResponse, offset: int) -> bool:
     return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
@@ -178,7 +202,7 @@ def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
     """Read RFC 9457 problem details, or make do with the status line."""
     sentence = f"the server answered {response.status} {response.reason}"
     retry_after = _seconds(response.headers.get("Retry-After"))
-    last_seq = None
+    last_seq, renew = None, False
     try:
         problem = json.loads(body)
     except (ValueError, RecursionError):
@@ -189,7 +213,8 @@ def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
             sentence = f"the server refused ({response.status}): {words[:500]}"
         retry_after = _seconds(problem.get("retry_after_s")) or retry_after
         last_seq = problem.get("last_seq") if type(problem.get("last_seq")) is int else None
-    return HttpRefused(response.status, sentence, retry_after, last_seq)
+        renew = problem.get("renew") is True
+    return HttpRefused(response.status, sentence, retry_after, last_seq, renew)
 
 
 def _seconds(value: object) -> float | None:
@@ -202,14 +227,18 @@ def _seconds(value: object) -> float | None:
 
 Authorize = Callable[[str, bytes], str]
 """Gives the Authorization header for (path, body)."""
+Renew = Callable[[Link], bool]
+"""Gets this device a newer credential over a link; False if that cannot be had now."""
 
 
 class Server:
     """The two channels of the protocol as one device uses them: signed files down, JSON up."""
 
-    def __init__(self, server: str, repo: str, authorize: Authorize) -> None:
-        self._up, self._down, self._payloads = Link(server), Link(repo), Link(repo)
-        self._authorize = authorize
+    def __init__(
+        self, server: str, repo: str, authorize: Authorize, renew: Renew = lambda link: False, ca: str = ""
+    ) -> None:
+        self._up, self._down, self._payloads = Link(server, ca=ca), Link(repo, ca=ca), Link(repo, ca=ca)
+        self._authorize, self._renew = authorize, renew
 
     def fetch(self, relative_path: str, max_length: int) -> bytes:
         """Fetch one signed file, as trust.client.Fetch has it.
@@ -232,9 +261,20 @@ class Server:
         return self._payloads.stream(relative_path, offset)
 
     def post(self, path: str, message: object) -> dict[str, Any]:
-        """Send a message under the device's credential. Raises as `Link.post`."""
+        """Send a message under the device's credential, and get a newer one where the server says so.
+
+        Raises as `Link.post`.
+        """
         body = canonical(message)
-        return self._up.post(path, body, {"Authorization": self._authorize(path, body)})
+        try:
+            answer = self._up.post(path, body, {"Authorization": self._authorize(path, body)})
+        except HttpRefused as error:
+            if not (error.renew and self._renew(self._up)):
+                raise
+            return self._up.post(path, body, {"Authorization": self._authorize(path, body)})
+        if self._up.renew:
+            self._renew(self._up)  # the old one still counts: if this fails, the next answer says so again
+        return answer
 
     def close(self) -> None:
         for link in (self._up, self._down, self._payloads):

@@ -15,11 +15,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api import devices, evidence, keys, releases, rollouts, timeline, tokens
+from tidegate.api import devices, evidence, keys, policy, releases, rollouts, timeline, tokens
 from tidegate.control.controller import Controller
+from tidegate.control.identities import barred_view
 from tidegate.control.views import status_view
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.log.port import LogError
+from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.evidence_store import EvidenceStore
 from tidegate.trust.expiry import trust_view
 
@@ -43,6 +45,11 @@ class Office:
     keys: Path | None = None
     """Where the online keys lie: a change of keys that names others is refused."""
     evidence: EvidenceStore | None = None
+    device_secrets: Path | None = None
+    secrets: SecretsFile | None = None
+    """The secret behind the devices' credentials, where this server holds it."""
+    heard_epochs: Callable[[], dict[int, int]] = dict
+    """Gives how many devices used a credential of each epoch last."""
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
@@ -69,7 +76,8 @@ async def _status(request: Request) -> Response:
     trust = await asyncio.to_thread(trust_view, office.repository, controller.now_ms() // 1000)
     found = status_view(controller.state, controller.now_ms(), controller.trouble)
     figures = trust.pop("figures")
-    return JSONResponse({**found, "trust": trust, "figures": figures})
+    barred = barred_view(controller.state)
+    return JSONResponse({**found, "trust": trust, "figures": figures, "barred": barred})
 
 
 async def _health(_: Request) -> Response:
@@ -108,6 +116,7 @@ def make_app(office: Office) -> Any:
             *devices.ROUTES,
             *evidence.ROUTES,
             *keys.ROUTES,
+            *policy.ROUTES,
             *releases.ROUTES,
             *rollouts.ROUTES,
             *timeline.ROUTES,

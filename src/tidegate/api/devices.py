@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tidegate.api.reading import body_of, who_of
-from tidegate.control import acts
+from tidegate.control import acts, identities
 from tidegate.control.views import device_view
 from tidegate.control.why import find_device, why
 from tidegate.core.errors import BadInput
+from tidegate.log.events import Event
 
 MOST_ROWS = 1000
 
@@ -22,7 +25,8 @@ async def listing(request: Request) -> Response:
     wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
     rows = [row for row in state.devices if all(row.device.labels.get(n) == v for n, _, v in wanted)]
     page = rows[offset : offset + min(limit, MOST_ROWS)]
-    return JSONResponse({"total": len(rows), "offset": offset, "devices": [device_view(row) for row in page]})
+    shown = [{**device_view(row), **identities.identity_view(state.identities, row.device.index)} for row in page]
+    return JSONResponse({"total": len(rows), "offset": offset, "devices": shown})
 
 
 def _number(request: Request, name: str, default: int) -> int:
@@ -35,7 +39,8 @@ def _number(request: Request, name: str, default: int) -> int:
 async def one(request: Request) -> Response:
     """Show one device."""
     state = request.app.state.office.controller.state
-    return JSONResponse(device_view(find_device(state, request.path_params["name"])))
+    row = find_device(state, request.path_params["name"])
+    return JSONResponse({**device_view(row), **identities.identity_view(state.identities, row.device.index)})
 
 
 async def explain(request: Request) -> Response:
@@ -43,7 +48,8 @@ async def explain(request: Request) -> Response:
     controller = request.app.state.office.controller
     row = find_device(controller.state, request.path_params["name"])
     entries = why(controller.state, row, controller.now_ms())
-    return JSONResponse({**device_view(row), "why": entries})
+    known = identities.identity_view(controller.state.identities, row.device.index)
+    return JSONResponse({**device_view(row), **known, "why": entries})
 
 
 async def retire(request: Request) -> Response:
@@ -56,6 +62,24 @@ async def retire(request: Request) -> Response:
         lambda state, now_ms: acts.retire_device(state, now_ms, by, find_device(state, name))
     )
     return JSONResponse({"retired": index})
+
+
+async def revoke(request: Request) -> Response:
+    """Let a device's credential count no more."""
+    return await _by_name(request, identities.revoke_device, "revoked")
+
+
+async def reinstate(request: Request) -> Response:
+    """Let a device that was revoked, or flagged as copied, speak again."""
+    return await _by_name(request, identities.reinstate_device, "reinstated")
+
+
+async def _by_name(request: Request, act: Callable[..., tuple[list[Event], int]], word: str) -> Response:
+    office = request.app.state.office
+    by = who_of(await body_of(request))
+    name = request.path_params["name"]
+    index = await office.controller.ask(lambda state, now_ms: act(state, now_ms, by, find_device(state, name)))
+    return JSONResponse({word: index})
 
 
 async def signal(request: Request) -> Response:
@@ -74,6 +98,8 @@ ROUTES = [
     Route("/api/v1/devices", listing),
     Route("/api/v1/devices/{name}", one),
     Route("/api/v1/devices/{name}/why", explain),
+    Route("/api/v1/devices/{name}/reinstate", reinstate, methods=["POST"]),
     Route("/api/v1/devices/{name}/retire", retire, methods=["POST"]),
+    Route("/api/v1/devices/{name}/revoke", revoke, methods=["POST"]),
     Route("/api/v1/devices/{name}/signal", signal, methods=["POST"]),
 ]

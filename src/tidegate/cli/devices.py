@@ -55,6 +55,8 @@ def why(device: str, /, *, home: Path | None = None, json: bool = False) -> None
         return
     out(f"Device {found['device_id']} (number {found['index']}), {_pairs(found['labels']) or 'no labels'}")
     out(f"enrolled {moment(found['enrolled_ms'])}, last heard {ago(found['last_heard_ms'])}")
+    for digest, component in sorted(found["condemned"].items()):
+        out(f"condemned here: {component} {digest[:12]}")
     if not found["why"]:
         out("No rollout has been started yet: nothing has been offered to it.")
     for entry in found["why"]:
@@ -72,6 +74,34 @@ def retire(device: str, /, *, why: str, home: Path | None = None) -> None:
     """
     done = OfficeClient(home).post(f"/api/v1/devices/{part(device)}/retire", {}, why)
     out(f"Device number {done['retired']} no longer uses up its groups' caps.")
+
+
+@app.command
+def revoke(device: str, /, *, why: str, home: Path | None = None) -> None:
+    """Let a device's credential count no more: it is stolen, sold or lost. It gets no lease and is not heard.
+
+    A lease that it holds ends silent, which counts as harm until the device is retired.
+
+    Args:
+        device: Its id, the first digits of it, or its number.
+        why: The reason, for the record.
+        home: The control plane's directory.
+    """
+    done = OfficeClient(home).post(f"/api/v1/devices/{part(device)}/revoke", {}, why)
+    out(f"Device number {done['revoked']} is revoked. To take it back: tidegate device reinstate {done['revoked']}")
+
+
+@app.command
+def reinstate(device: str, /, *, why: str, home: Path | None = None) -> None:
+    """Let a device speak again that was revoked, or whose credential had been seen in two places.
+
+    Args:
+        device: Its id, the first digits of it, or its number.
+        why: The reason, for the record: which of the two is the device, and what became of the other.
+        home: The control plane's directory.
+    """
+    done = OfficeClient(home).post(f"/api/v1/devices/{part(device)}/reinstate", {}, why)
+    out(f"Device number {done['reinstated']} may speak again.")
 
 
 def _pairs(labels: dict[str, str]) -> str:

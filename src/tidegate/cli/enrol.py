@@ -21,6 +21,8 @@ def enrol(
     setting: list[str] | None = None,
     poll_s: float = 60.0,
     repo: str = "",
+    ca: Path | None = None,
+    again: bool = False,
 ) -> None:
     """Enrol a device: it makes its key, shows its token, and gets an identity and the root of its trust.
 
@@ -33,6 +35,8 @@ def enrol(
         setting: COMPONENT.KEY=VALUE for the component's driver on this device, as in edr-rules.watch=/srv.
         poll_s: How often the agent reads the plan, in seconds.
         repo: Where the signed files are, if not at SERVER/repo/.
+        ca: The certificates (PEM) that the server's must come from; default: the system's.
+        again: Enrol this home anew: it stays the same device, and keeps its settings.
     """
     identity = enrol_device(
         agent_home,
@@ -44,6 +48,8 @@ def enrol(
         _settings(setting or ()),
         poll_s,
         repo,
+        ca=str(ca.absolute()) if ca else "",
+        again=again,
     )
     out(f"Enrolled as device {identity.device_id} (number {identity.index}) in {agent_home}.")
     out(f"Next: tidegate agent run --home {agent_home}")

@@ -91,23 +91,33 @@ def rotate(
     role: str,
     /,
     *,
-    output: Path,
+    output: Path | None = None,
     add: Add = None,
     remove: list[str] | None = None,
     threshold: int = 0,
+    why: str = "",
     home: Path | None = None,
 ) -> None:
     """Draw up a change of a role's keys as a bundle for signing. Nothing changes until enough holders have signed it.
 
     Args:
         role: root, targets, releases (all components and emergency together), promotions; or online, for which new
-            keys are made here, and the old ones cease to count: what to do after a break-in.
-        output: Where to write the bundle.
+            keys are made here, and the old ones cease to count: what to do after a break-in; or devices, for which
+            the running server begins a new secret at once, and devices get credentials of it by themselves.
+        output: Where to write the bundle; all but devices need it.
         add: A new key's public file. Can be given several times.
         remove: An old key's id, or the beginning of it. Can be given several times.
         threshold: How many must sign from now on.
+        why: The reason, for the record; for devices.
         home: The control plane's directory.
     """
+    if role == "devices":
+        epoch = OfficeClient(home).post("/api/v1/device-secrets/rotate", {}, why)["epoch"]
+        out(f"Epoch {epoch} of the devices' secret has begun; devices follow when they next speak.")
+        out(f"See how many have: tidegate keys devices. Then: tidegate keys retire {epoch - 1}")
+        return
+    if output is None:
+        raise BadInput("--output names the file for the bundle that holders are to sign")
     place = Home(home or default_home())
     place.check()
     now = int(time.time())
@@ -124,6 +134,35 @@ def rotate(
             place.repository, now, f"keys of {role}", add=dict.fromkeys(roles, keys), remove=gone, thresholds=limits
         )
     _write(output, bundle)
+
+
+@app.command
+def devices(*, home: Path | None = None, json: bool = False) -> None:
+    """List the epochs of the devices' secret, and how many devices spoke under each since the server began.
+
+    Args:
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    found = OfficeClient(home).get("/api/v1/device-secrets")
+    if json:
+        out_json(found)
+        return
+    rows = [(e["epoch"], "new credentials" if e["newest"] else "still counts", e["heard"]) for e in found["epochs"]]
+    table("The devices' secret", ("epoch", "", "devices heard"), rows, empty="")
+
+
+@app.command
+def retire(epoch: int, /, *, why: str, home: Path | None = None) -> None:
+    """Let credentials of an old epoch count no more; devices that still have one renew it under their own key.
+
+    Args:
+        epoch: Which: tidegate keys devices.
+        why: The reason, for the record.
+        home: The control plane's directory.
+    """
+    OfficeClient(home).post("/api/v1/device-secrets/retire", {"epoch": epoch}, why)
+    out(f"Epoch {epoch} counts no more.")
 
 
 @app.command

@@ -22,9 +22,10 @@ from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
 from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
+from tidegate.intake.limits import Rates
 from tidegate.log.port import Log
-from tidegate.trust.credentials import load_secrets
 from tidegate.trust.durable import write_durably
+from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.publisher import Publisher
 
 GRACE_S = 5
@@ -41,6 +42,8 @@ def serve(
     without_tls: bool = False,
     log: str = "",
     log_password_file: Path | None = None,
+    device_rate: float = 20.0,
+    address_rate: float = 1000.0,
 ) -> None:
     """Run the control plane until it is told to stop (Ctrl-C or SIGTERM).
 
@@ -53,6 +56,8 @@ def serve(
         without_tls: Listen beyond this machine without TLS, because something in front ends it.
         log: Where the log is, if not where tidegate init was told: postgresql://..., nats://..., never with a password.
         log_password_file: A file that holds the log's password alone.
+        device_rate: Requests a second that one device may make; 0 for no limit.
+        address_rate: Requests a second that one address may make, behind which may be a whole site; 0 for no limit.
     """
     place = Home(home or default_home())
     place.check()
@@ -64,7 +69,8 @@ def serve(
     _log_as_json()
     with contextlib.suppress(KeyboardInterrupt):
         opened = place.open_log(log, log_password_file)
-        asyncio.run(_serve(place, opened, ends, {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}))
+        rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
+        asyncio.run(_serve(place, opened, ends, {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}, rates))
 
 
 def _host_port(what: str, text: str) -> tuple[str, int]:
@@ -86,14 +92,23 @@ class _Server(uvicorn.Server):
         return int(self.servers[0].sockets[0].getsockname()[1])
 
 
-async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any]) -> None:
+async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any], rates: Rates) -> None:
     publisher = Publisher(place.repository, place.keys)
     controller = Controller(log, publisher, ledger=_ledger(place))
-    office = Office(controller, place.repository, place.operator_token.read_text().strip(), place.keys, place.evidence)
-    apps: list[Any] = [
-        IntakeApp(controller, load_secrets(place.device_secrets), place.repository),
-        make_operators_app(office),
-    ]
+    secrets = SecretsFile(place.device_secrets)
+    intake = IntakeApp(controller, secrets, place.repository, rates)
+    token = place.operator_token.read_text().strip()
+    office = Office(
+        controller,
+        place.repository,
+        token,
+        place.keys,
+        evidence=place.evidence,
+        device_secrets=place.device_secrets,
+        secrets=secrets,
+        heard_epochs=intake.epochs.counts,
+    )
+    apps: list[Any] = [intake, make_operators_app(office)]
     servers = [
         _Server(
             uvicorn.Config(

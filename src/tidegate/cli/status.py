@@ -26,6 +26,8 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             out(f"Trouble: {found['trouble']}")
         for warning in found["trust"]["warnings"]:
             out(f"Keys: {warning}")
+        for device in found["barred"]:
+            out(f"Device {device['index']} ({device['device_id'][:12]}): {device['why']}")
         rollout_table(found["rollouts"])
         for rollout in found["rollouts"]:
             if rollout["speed"] and not rollout["ended_ms"]:

@@ -36,6 +36,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     installed: str | None
     seq: int
     attempt: int
+    boot_id: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +48,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot_s: int = 0
     probes: tuple[dict[str, str | bool | int | float | None], ...] = ()
     note: str = ""
+    condemned: bool = False
+    signature: str = ""
 
 
 class Replayed(Refused):
@@ -96,6 +99,7 @@ def enrol(
             raise Refused(f"this token does not grant the label {name}={value}")
     known = state.by_public_key.get(public_key) if public_key else None
     if known is not None:
+        state.identities.check(known)
         return [], (known, state.devices[known].device.device_id)
     if token.used >= token.uses:
         raise Untrusted(f"this enrolment token has been used {token.uses} times already; ask for a new one")
@@ -117,10 +121,12 @@ def check_claim(state: ServerState, claim: Claim) -> None:
 
     Raises:
         Untrusted: for an unknown device.
+        Barred: for one that was revoked, or whose credential was seen in two places.
         Replayed: for a request that is older than the newest one.
     """
     if claim.index >= len(state.devices) or state.devices[claim.index].device.device_id != claim.device_id:
         raise Untrusted("this device is not enrolled here; enrol it: tidegate enrol")
+    state.identities.check(claim.index)
     if claim.seq < state.devices[claim.index].last_seq:
         raise Replayed(claim.seq, state.devices[claim.index].last_seq)
 
@@ -213,6 +219,9 @@ def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ..
                 boot_s=entry.boot_s,
                 probes=list(entry.probes),
                 note=entry.note,
+                condemned=entry.condemned and outcome is Outcome.REVERTED,
+                report_seq=entry.seq if entry.signature else 0,
+                signature=entry.signature,
             )
         )
     return events, None

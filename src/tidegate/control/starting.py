@@ -126,6 +126,7 @@ def _roster(state: ServerState, release: Release, scope: dict[str, str]) -> tupl
         if row.enrolled_ms <= release.logged_ms
         and row.installed.get(component) != release.digest
         and all(row.device.labels.get(name) == value for name, value in scope.items())
+        and not state.identities.barred(row.device.index)
     )
     if not roster:
         raise Refused(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.control.identities import Identities
 from tidegate.core.assign import device_key
 from tidegate.core.caps import InFlight
 from tidegate.core.looks_budget import Account, Rolling
@@ -83,6 +84,7 @@ class ServerState:
         self.by_id: dict[str, int] = {}
         self.by_public_key: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
+        self.identities = Identities()
         self.releases: dict[str, Release] = {}
         self.promoted: dict[str, int] = {}
         """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
@@ -150,6 +152,8 @@ class ServerState:
         rollout = self.rollouts[event.rollout]
         row = self._heard(event.index, event.seq, event.at_ms)
         row.last_report = event
+        if event.condemned:
+            self.identities.condemn(event.index, rollout.spec.component, rollout.spec.candidate.sha256, event.at_ms)
         treated = bool(rollout.evidence.treated_lease[event.position])
         news = rollout.report(event.position, event.ring, event.outcome)
         if news and treated and event.outcome is Outcome.CONFIRMED:
@@ -209,8 +213,8 @@ class ServerState:
                     self._signalled(self.rollouts[name], body["index"])
             case "device_retired":
                 self.in_flight.leave(body["index"])
-            case _:
-                pass  # an act that changes no state is on record all the same
+            case _:  # an act that changes no state is on record all the same
+                self.identities.act(event)
 
     def _signalled(self, rollout: Rollout, index: int) -> None:
         """Count a device that is down as harmed, and as using its groups' caps again, until it is retired."""

@@ -36,6 +36,8 @@ def why(state: ServerState, row: DeviceRow, now_ms: int) -> list[dict[str, Any]]
     """Explain a device's standing in the newest rollout of each component: one entry each, with a sentence."""
     components = dict.fromkeys(rollout.spec.component for rollout in state.rollouts.values())
     found: list[dict[str, Any]] = []
+    if barred := state.identities.barred(row.device.index):
+        found.append({"component": "", "rollout": "", "standing": "barred", "sentence": barred})
     for component in components:
         rollout = state.newest_rollout(component)
         if rollout is not None:

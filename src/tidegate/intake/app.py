@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -12,15 +13,20 @@ from starlette.types import Receive, Scope, Send
 
 from tidegate.control.controller import Controller
 from tidegate.core.errors import TidegateError
-from tidegate.intake import announce, enrol, reports
-from tidegate.intake.http import MOST_BODY, Reply, problem, problem_of, read_body, send
+from tidegate.intake import announce, enrol, renew, reports
+from tidegate.intake.copies import CopyWatch
+from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, too_often
+from tidegate.intake.identity import Epochs, TooOften
+from tidegate.intake.limits import Limits, Rates
 from tidegate.trust.credentials import DeviceSecrets
+from tidegate.trust.epochs import SecretsFile
 
 Handler = Callable[["IntakeApp", Scope, bytes], Awaitable[Reply]]
 
 ROUTES: dict[str, Handler] = {
     "/v1/enrol": enrol.handle,
     "/v1/announce": announce.handle,
+    "/v1/renew": renew.handle,
     "/v1/reports": reports.handle,
 }
 
@@ -28,10 +34,19 @@ ROUTES: dict[str, Handler] = {
 class IntakeApp:
     """Answers devices. It decides nothing: it checks who asks and what, and puts the question to the controller."""
 
-    def __init__(self, controller: Controller, secrets: DeviceSecrets, repository: Path) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        secrets: DeviceSecrets | SecretsFile,
+        repository: Path,
+        rates: Rates | None = None,
+    ) -> None:
         self.controller = controller
         self.secrets = secrets
         self.repository = repository
+        self.limits = Limits(rates)
+        self.copies = CopyWatch()
+        self.epochs = Epochs()
         self._files = StaticFiles(directory=repository)
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
@@ -51,16 +66,28 @@ class IntakeApp:
             return problem(404, "Not found", f"there is nothing at {path}")
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
+        if wait_s := self.limits.address(scope.get("client")):
+            return too_often(wait_s, "this address")
         body = await read_body(scope, receive)
         if body is None:
             return problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
         try:
-            return await handler(self, scope, body)
+            return self._hint(await handler(self, scope, body), scope)
+        except TooOften as error:
+            return too_often(error.wait_s, "this device")
         except TidegateError as error:
             return problem_of(error)
         except Exception:  # a mistake of ours is no reason to leave a device without an answer that it can read
             structlog.get_logger().exception("request failed", path=path)
             return problem(500, "Error", "the server made a mistake, which is in its log; try again later")
+
+    def _hint(self, reply: Reply, scope: Scope) -> Reply:
+        """Tell a device with a credential of an older epoch that there is a newer one to ask for."""
+        epoch = header(scope, b"authorization").removeprefix("Tidegate ").partition(".")[0]
+        newest = self.secrets.newest_epoch
+        if epoch.isdecimal() and int(epoch) < newest:
+            return replace(reply, headers={**reply.headers, "tidegate-renew": str(newest)})
+        return reply
 
 
 async def _guarded_files(files: StaticFiles, scope: Scope, receive: Receive, send_message: Send) -> None:

@@ -68,7 +68,16 @@ async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
     )
     epoch = app.secrets.newest_epoch
     credential = app.secrets.credential(epoch, index, device_id)
-    return ok({"device_id": device_id, "index": index, "credential": credential, "root": root.decode()})
+    condemned = app.controller.state.identities.condemned.get(index, {})
+    return ok(
+        {
+            "device_id": device_id,
+            "index": index,
+            "credential": credential,
+            "root": root.decode(),
+            "condemned": [{"digest": digest, **found._asdict()} for digest, found in condemned.items()],
+        }
+    )
 
 
 def _check_possession(said: EnrolRequest) -> None:

@@ -10,8 +10,11 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from tidegate.control.devices import Replayed
+from tidegate.control.identities import Barred
+from tidegate.control.proofs import Unsigned
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.log.port import LogError
+from tidegate.trust.credentials import EpochRetired
 
 MOST_BODY = 64 * 1024
 T = TypeVar("T")
@@ -19,8 +22,10 @@ T = TypeVar("T")
 _STATUS: list[tuple[type[TidegateError], int, str]] = [
     (NotFound, 404, "Not found"),
     (BadInput, 400, "Bad request"),
+    (Barred, 403, "Barred"),
     (Untrusted, 401, "Not trusted"),
     (Replayed, 412, "Replayed"),
+    (Unsigned, 428, "Signature required"),
     (Refused, 409, "Refused"),
     (LogError, 503, "Not durable"),
 ]
@@ -59,8 +64,16 @@ def problem_of(error: TidegateError) -> Reply:
     """Turn a refusal into problem details."""
     status, title = status_of(error)
     headers = {"retry-after": "5"} if status == 503 else None
-    more = {"last_seq": error.last_seq} if isinstance(error, Replayed) else {}
+    more: dict[str, object] = {"last_seq": error.last_seq} if isinstance(error, Replayed) else {}
+    if isinstance(error, EpochRetired):
+        more = {"renew": True}
     return problem(status, title, str(error), headers=headers, **more)
+
+
+def too_often(wait_s: int, who: str) -> Reply:
+    """Answer 429: nothing was looked at, and the same message may come again later."""
+    headers = {"retry-after": str(wait_s)}
+    return problem(429, "Too many requests", f"{who} asks too often; ask again in {wait_s} s", headers=headers)
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes | None:

@@ -29,7 +29,7 @@ _ARM_CODE = {arm: code for code, arm in enumerate(_ARMS)}
 _OUTCOME_CODE = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
 LEASED_NUMBERS = ("at_ms", "position", "index", "ring", "late", "plan_version", "attempt", "seq")
 LEASED_TEXTS = ("rollout", "installed", "labels")
-REPORTED_NUMBERS = ("at_ms", "position", "index", "ring", "seq", "boot_s")
+REPORTED_NUMBERS = ("at_ms", "position", "index", "ring", "seq", "boot_s", "condemned")
 REPORTED_TEXTS = ("rollout", "probes", "note")
 
 
@@ -84,6 +84,7 @@ def _leased(row: dict[str, Any], texts: list[Any]) -> Event:
 
 def _reported(row: dict[str, Any], texts: list[Any]) -> Event:
     row["outcome"] = _OUTCOMES[row["outcome"]]
+    row["condemned"] = bool(row.get("condemned", 0))
     for name in REPORTED_TEXTS:
         row[name] = texts[row[name]]
     return Reported(**row)
@@ -135,7 +136,7 @@ def _pack(events: Sequence[Event], places: Iterable[int], count: int) -> bytes:
     for at, event in zip(places, events, strict=True):
         if type(event) is Leased and event.v == 1:
             leased.append((at, event))
-        elif type(event) is Reported and event.v == 1:
+        elif type(event) is Reported and event.v == 1 and not event.signature:
             reported.append((at, event))
         else:
             others.append((at, encode(event)))

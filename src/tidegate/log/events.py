@@ -75,7 +75,7 @@ class Leased(_Event, frozen=True, kw_only=True, tag="leased"):
 
 
 class Reported(_Event, frozen=True, kw_only=True, tag="reported"):
-    """How a lease ended, in the device's words."""
+    """How a lease ended, in the device's words; with its own number and signature where it signed them."""
 
     rollout: str
     position: int
@@ -86,6 +86,9 @@ class Reported(_Event, frozen=True, kw_only=True, tag="reported"):
     boot_s: int
     probes: list[dict[str, Any]]
     note: str
+    condemned: bool = False
+    report_seq: int = 0
+    signature: str = ""
 
 
 class RingClosed(_Event, frozen=True, kw_only=True, tag="ring_closed"):

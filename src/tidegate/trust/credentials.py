@@ -33,6 +33,10 @@ class DeviceClaim:
     seq: int
 
 
+class EpochRetired(Untrusted):
+    """The credential is of an epoch whose secret is gone; the device's own key gets it a new one."""
+
+
 class DeviceSecrets:
     """The server's secrets by epoch; more than one while devices change from one to the next.
 
@@ -55,6 +59,11 @@ class DeviceSecrets:
     def newest_epoch(self) -> int:
         """The epoch in which new credentials are given."""
         return max(self._masters)
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs whose credentials are accepted."""
+        return tuple(sorted(self._masters))
 
     def credential(self, epoch: int, index: int, device_id: str) -> str:
         """Give a device's credential `<epoch>.<index>.<device_id>.<key>`; the key is bound to all three.
@@ -81,7 +90,8 @@ class DeviceSecrets:
             raise Untrusted("the Authorization header is not 'Tidegate <epoch>.<index>.<device_id>.<seq>.<mac>'")
         claim = DeviceClaim(int(found[1]), int(found[2]), found[3], int(found[4]))
         if claim.epoch not in self._masters:
-            raise Untrusted(f"credentials of epoch {claim.epoch} are no longer accepted; enrol the device again")
+            what = f"credentials of epoch {claim.epoch} are no longer accepted"
+            raise EpochRetired(f"{what}; get a new one, or enrol the device again")
         key = self._key(claim.epoch, claim.index, claim.device_id)
         if not hmac.compare_digest(_mac(key, claim, path, body), found[5]):
             raise Untrusted("the request was not made with this device's credential")
