@@ -16,11 +16,12 @@ from .conftest import After, Trial
 from .machine import Parts, Seen, press_power_button, run
 from .parts import HOOK, initramfs
 
-pytestmark = [pytest.mark.room("agent"), pytest.mark.xdist_group("vm"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.room("agent"), pytest.mark.xdist_group("vm"), pytest.mark.timeout(600)]
 
 BOOTS = 3
 """Two starts are allowed, the third goes back: `guard.STARTS_ALLOWED`."""
-WITHIN_S = 90.0
+WITHIN_S = 240.0
+"""Patience alone: a boot takes three seconds of one core, and a busy machine may give it a tenth of one."""
 
 
 def healed(trial: Trial, seen: Seen, after: After) -> None:
@@ -56,7 +57,7 @@ def test_the_device_heals_itself_reports_and_refuses(faulty: Trial, parts: Parts
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(7200)
 def test_it_heals_20_times_of_20(faulty: Trial, parts: Parts, tmp_path: Path) -> None:
     took: list[tuple[float, int]] = []
     for _ in range(20):
@@ -74,24 +75,22 @@ def test_it_heals_20_times_of_20(faulty: Trial, parts: Parts, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_without_the_guard_it_loops(faulty: Trial, parts: Parts, tmp_path: Path) -> None:
     """The test of the test: twice the boots that the guard needs, and no end in sight."""
     disk = faulty.disk(tmp_path)
-    seen = run(parts, disk, words="vm.guard=off", until=lambda seen: seen.boots > 2 * BOOTS, within_s=180)
+    seen = run(parts, disk, words="vm.guard=off", until=lambda seen: seen.boots > 2 * BOOTS, within_s=2 * WITHIN_S)
     assert seen.boots > 2 * BOOTS and not seen.up and not seen.ended
     assert faulty.after(disk).slots.current() == faulty.candidate.sha256
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_without_its_syncs_the_guard_heals_nothing(faulty: Trial, parts: Parts, tmp_path: Path) -> None:
     """A panic loses what was only in memory: a count that is not synced begins anew each time."""
     whole = HOOK.read_text()
     lazy = whole.replace('then sync "$1" 2>/dev/null; else sync; fi', "then :; else :; fi")
     assert lazy != whole
     changed = Parts(parts.kernel, initramfs(tmp_path / "initramfs.cpio", lazy))
-    seen = run(changed, faulty.disk(tmp_path), until=lambda seen: seen.boots > BOOTS + 1, within_s=180)
+    seen = run(changed, faulty.disk(tmp_path), until=lambda seen: seen.boots > BOOTS + 1, within_s=2 * WITHIN_S)
     assert seen.boots > BOOTS + 1 and not seen.up
 
 
@@ -117,7 +116,7 @@ def cut_at(moment_s: float) -> Callable[[Seen], bool]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_power_cuts_while_it_heals_change_nothing(faulty: Trial, parts: Parts, tmp_path: Path) -> None:
     """The guest's own memory is lost at each cut; what the guard has synced is not."""
     draw = random.Random(19)
@@ -136,7 +135,6 @@ def test_power_cuts_while_it_heals_change_nothing(faulty: Trial, parts: Parts, t
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_an_impatient_press_of_the_power_button_is_no_abnormal_end(sound: Trial, parts: Parts, tmp_path: Path) -> None:
     disk = sound.disk(tmp_path)
     trial = slot_name(sound.candidate.sha256)

@@ -248,9 +248,11 @@ class Agent:
 
     def _show(self) -> None:
         rows = [_row(machine) for _, machine in sorted(self.machines.items())]
-        if self.tools.plans.trouble and rows:
-            rows = [{**row, "sentence": f"{row['sentence']} ({self.tools.plans.trouble})"} for row in rows]
-        nothing = self.tools.plans.trouble or "no component has a plan"
+        trouble = self.tools.plans.trouble
+        for row in rows:
+            if trouble and trouble not in row["sentence"]:
+                row["sentence"] += f" ({trouble})"
+        nothing = trouble or "no component has a plan"
         self._status.show(self.tools.identity.device_id, self.tools.plans.last_contact, rows, nothing)
 
 

@@ -12,6 +12,7 @@ from tidegate.core.errors import TidegateError
 from tidegate.core.model import Candidate, Manifest, Plan, PlanState, ReleaseTerms
 from tidegate.trust.client import TrustClient
 from tidegate.trust.emergency import Stop
+from tidegate.trust.errors import ClockWrong
 from tidegate.trust.pardon import Pardon
 from tidegate.trust.promotion import lifted
 
@@ -136,7 +137,11 @@ class Plans:
                 return Seen(None, 0, self.trouble or str(error))
             self._seen[component] = known
         plan = known.plan
-        if plan and plan.expires <= self._clock.wall():
+        try:
+            now_s = self._trust.now()
+        except ClockWrong as error:
+            return Seen(None, known.version, str(error))
+        if plan and plan.expires <= now_s:
             return Seen(None, known.version, self.trouble or f"the plan of {component} has expired; nothing advances")
         return known
 

@@ -91,7 +91,7 @@ def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
     credential = Credential(home, identity, sequence, clock, say)
     server = Server(settings.server, settings.repo_address, credential.authorize, credential.renew, settings.ca)
     root = home.load_root()
-    trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()))
+    trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()), clock.boot_s)
     plans = Plans(trust, clock, rng, settings.poll_s)
     return Tools(
         home, settings, identity, clock, rng, say, server, sequence, plans, Outbox(home.outbox, say), cache(load_driver)

@@ -9,11 +9,10 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
 from tuf.api.metadata import Root, Targets
 from tuf.ngclient import TargetFile
 
@@ -24,14 +23,14 @@ from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
 from tidegate.trust.emergency import STOP, Stop
 from tidegate.trust.emergency_client import Statements
-from tidegate.trust.errors import ClockWrong, Unreachable
 from tidegate.trust.floor import load_floor, store_floor
 from tidegate.trust.metadata import moment, parse, verify
 from tidegate.trust.pardon import PARDON
 from tidegate.trust.promotion import read_promotion
 from tidegate.trust.release import read_terms
+from tidegate.trust.signed_time import SignedTime
 from tidegate.trust.speed import CLOCK_TOLERANCE_S
-from tidegate.trust.updater import DurableUpdater, Fetch, Fetcher
+from tidegate.trust.updater import DurableUpdater, Fetch, Fetcher, typed
 
 __all__ = ["Fetch", "TrustClient"]
 
@@ -51,12 +50,16 @@ class TrustClient:
         fetch: (path below the repository, most bytes) -> the file; FileNotFoundError if there is none, OSError if it
             cannot be reached. It may well give back more than allowed: that is refused here.
         clock: gives the wall clock in unix seconds.
+        passed: gives seconds that nobody can set back, so that a clock that stands still is noticed; see SignedTime.
 
     Raises:
         Untrusted: if the device's own record of versions seen is damaged.
     """
 
-    def __init__(self, directory: Path, root_bytes: bytes, fetch: Fetch, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Path, root_bytes: bytes, fetch: Fetch, clock: Callable[[], int],
+        passed: Callable[[], float] | None = None,
+    ) -> None:  # fmt: skip
         self._metadata = directory / "metadata"
         self._cache = directory / "targets"
         for path in (self._metadata, self._cache):
@@ -69,16 +72,21 @@ class TrustClient:
         self._fetcher = Fetcher(fetch)
         self.stops = Statements(STOP, directory / "stops", layout.stop_path, self._fetcher, self._trunk)
         self.pardons = Statements(PARDON, directory / "pardons", layout.pardon_path, self._fetcher, self._trunk)
-        self._clock = clock
         self._floor = load_floor(directory)
+        self._time = SignedTime(clock, passed)
+        self._time.saw(self._floor.high_water_s)
         self._updater: DurableUpdater | None = None
         self._root: Root | None = None
         self._version = 0
 
     @property
     def high_water_s(self) -> int:
-        """The latest signed time seen (unix seconds, durable): the clock was there at least. For `speed_permits`."""
-        return self._floor.high_water_s
+        """What time it must be at least (unix seconds): the latest signed one, durable, and what has passed since."""
+        return self._time.least_s
+
+    def now(self) -> int:
+        """Give the time by which anything signed is judged here. Raises ClockWrong."""
+        return self._time.now()
 
     def refresh(self) -> bool:
         """Ask whether there is anything new, verify it and keep it durably; two requests when there is nothing.
@@ -94,9 +102,8 @@ class TrustClient:
             Untrusted: if what is served does not hold.
             DiskFull: if it cannot be kept.
         """
-        now = self._clock()
-        with _typed():
-            updater = DurableUpdater(self._metadata, self._root_bytes, self._fetcher, now)
+        with typed(self._time.wall()):
+            updater = DurableUpdater(self._metadata, self._root_bytes, self._fetcher, self._time.wall())
             # The root first: it alone can lift a floor that stolen keys have raised, the clock's too.
             try:
                 updater.load_root()
@@ -105,7 +112,8 @@ class TrustClient:
             floor = self._floor.under(updater.authority)
             if self._floor.authority not in ("", updater.authority):
                 updater.forget_online()
-            _check_clock(now, floor.high_water_s)
+                self._time.forget()
+            updater.judge_by(self._time.now())
             updater.load_rest()
             plans = updater.delegated(layout.PLANS)
         floor.check(updater.root.version, updater.versions)
@@ -140,13 +148,14 @@ class TrustClient:
             plan = decode(Plan, self._target(described), "the plan")
         except BadInput as error:
             raise Untrusted(f"the plan of {component} does not hold: {error}") from None
-        now = self._clock()
+        now = self.now()
         if plan.component != component:
             raise Untrusted(f"the plan of {component} speaks of {plan.component}; nothing advances")
         if plan.issued > now + CLOCK_TOLERANCE_S:
             raise Untrusted(f"the plan of {component} was issued {plan.issued - now} s in the future; check the clock")
         if plan.expires <= now:
             raise Untrusted(f"the plan of {component} has expired; nothing advances until there is a fresh one")
+        self._time.saw(plan.issued)
         if plan.issued >= self._floor.high_water_s + HIGH_WATER_STEP_S:
             self._floor = store_floor(self._directory, replace(self._floor, high_water_s=plan.issued))
         return plan, self._version
@@ -169,8 +178,8 @@ class TrustClient:
         path, role = candidate.path, roles.get(candidate.path, "")
         if not updater.may_sign(role, path):
             raise Untrusted(f"the plan of {component} names {candidate.path}, which is no release of its own")
-        now = self._clock()
-        with _typed():
+        now = self.now()
+        with typed(now):
             releases = updater.delegated(role)
         if releases.is_expired(moment(now)):
             raise Untrusted(f"the list of releases of {component} has expired; it has to be signed again")
@@ -201,9 +210,9 @@ class TrustClient:
             _, updater = self._fresh()
             if not updater.may_sign(layout.PROMOTIONS, path):
                 return 0
-            with _typed():
+            with typed(self._time.wall()):
                 listed = updater.delegated(layout.PROMOTIONS)
-            if path not in listed.targets or listed.is_expired(moment(self._clock())):
+            if path not in listed.targets or listed.is_expired(moment(self.now())):
                 return 0
             found = read_promotion(listed.targets[path])
         except (Untrusted, BadInput):
@@ -228,8 +237,8 @@ class TrustClient:
     def _trunk(self) -> Targets:
         """Give the newest targets metadata that this device keeps, verified anew under the newest root it knows."""
         if self._root is None:
-            updater = DurableUpdater(self._metadata, self._root_bytes, Fetcher(_nothing), self._clock())
-            with _typed():
+            updater = DurableUpdater(self._metadata, self._root_bytes, Fetcher(_nothing), self._time.wall())
+            with typed(self._time.wall()):
                 updater.load_root()
             self._root = updater.root
         data = self._metadata / f"{layout.TARGETS}.json"
@@ -241,9 +250,8 @@ class TrustClient:
         """Give the plans' targets and what they were verified with, if all of it still counts at this moment."""
         if self._updater is None:
             raise Untrusted("nothing is known of the signed state yet; refresh first")
-        now = self._clock()
-        _check_clock(now, self._floor.high_water_s)
-        with _typed():
+        now = self.now()
+        with typed(now):
             plans = self._updater.delegated(layout.PLANS)
         for signed in [*self._updater.trunk_roles(), plans]:
             if signed.is_expired(moment(now)):
@@ -263,7 +271,7 @@ class TrustClient:
             data = cached.read_bytes()
             if hashlib.sha256(data).hexdigest() == digest:
                 return data
-        with _typed():
+        with typed(self._time.wall()):
             url = f"targets/{layout.hashed_path(described.path, digest)}"
             data = self._fetcher.download_bytes(url, described.length)
         if len(data) != described.length or hashlib.sha256(data).hexdigest() != digest:
@@ -278,27 +286,6 @@ class TrustClient:
             path.unlink(missing_ok=True)
 
 
-def _check_clock(now: int, high_water_s: int) -> None:
-    if now < high_water_s - CLOCK_TOLERANCE_S:
-        raise ClockWrong(
-            f"this machine's clock is {high_water_s - now} s behind a time that was signed; set it right, "
-            "nothing advances until then"
-        )
-
-
 def _nothing(path: str, limit: int) -> bytes:
     """The network of a device that asks nobody."""
     raise FileNotFoundError(path)
-
-
-@contextlib.contextmanager
-def _typed() -> Iterator[None]:
-    """Turn the library's errors into Tidegate's."""
-    try:
-        yield
-    except DownloadLengthMismatchError as error:
-        raise Untrusted(f"endless data was served: {error}") from error
-    except DownloadError as error:
-        raise Unreachable(f"{error}; what was known before still stands, ask again later") from error
-    except RepositoryError as error:
-        raise Untrusted(f"what was served does not hold: {error}; nothing has been believed") from error

@@ -5,19 +5,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    RepositoryError,
+)
 from tuf.api.metadata import Root, Signed, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from tidegate.core.errors import NotFound
+from tidegate.core.errors import NotFound, Untrusted
 from tidegate.core.wire import canonical
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
+from tidegate.trust.errors import Unreachable
 from tidegate.trust.metadata import moment
 
 Fetch = Callable[[str, int], bytes]
@@ -63,6 +71,10 @@ class DurableUpdater(Updater):
     def __init__(self, directory: Path, root: bytes, fetcher: Fetcher, now: int) -> None:
         make_directory(directory / "root_history")
         super().__init__(str(directory), "metadata/", fetcher=fetcher, config=_CONFIG, bootstrap=root)
+        self.judge_by(now)
+
+    def judge_by(self, now: int) -> None:
+        """Set the time (unix seconds) by which metadata is expired."""
         self._trusted_set.reference_time = moment(now)
 
     def load_root(self) -> None:
@@ -129,3 +141,21 @@ class DurableUpdater(Updater):
 
     def _update_root_symlink(self) -> None:
         """Not needed, since the pinned root is passed in at every start; and removing and linking is not atomic."""
+
+
+@contextlib.contextmanager
+def typed(now: int) -> Iterator[None]:
+    """Turn the library's errors into Tidegate's; `now` is the time by which something may have expired."""
+    try:
+        yield
+    except DownloadLengthMismatchError as error:
+        raise Untrusted(f"endless data was served: {error}") from error
+    except DownloadError as error:
+        raise Unreachable(f"{error}; what was known before still stands, ask again later") from error
+    except ExpiredMetadataError as error:
+        raise Untrusted(
+            f"what was served does not hold: {error} by this machine's clock, which says {moment(now):%Y-%m-%d %H:%M} "
+            "UTC; if that is wrong, set it right; nothing has been believed"
+        ) from error
+    except RepositoryError as error:
+        raise Untrusted(f"what was served does not hold: {error}; nothing has been believed") from error
