@@ -69,6 +69,7 @@ class Device:
             self.agent.tools.server.close()
         self.log = io.StringIO()
         tools = make_tools(self.home, Log(self.log), self.clock, random.Random(7))
+        tools.power = self.home.path / "no-power-supplies"
         self.agent = Agent(tools)
         return self.agent
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tidegate.agent.notnow import parse_window
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import check_name
 from tidegate.core.wire import decode, encode, read
 from tidegate.trust.durable import make_directory, write_durably
 
 POLL_S = 60.0
+LEAST_RATE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,10 @@ class Settings:
     this device takes updates for; none stands for every one that has a plan. `settings` go to the drivers. `ca` is a
     file with the certificates (PEM) that the server's must come from; empty stands for those of the system.
     `sign_reports`: sign each report with this device's own key, asked for or not.
+
+    `windows` are the local hours in which a release may begin here, as in "mon-fri 22:00-06:00"; none stands for all.
+    Nothing is fetched or begun with less than `min_battery_percent` and no mains, and nothing large is fetched on a
+    metered line, unless `metered` is "allow". `max_bytes_per_s` limits downloads; 0 is no limit.
     """
 
     server: str
@@ -33,6 +39,10 @@ class Settings:
     settings: dict[str, dict[str, str]] = field(default_factory=lambda: {})
     ca: str = ""
     sign_reports: bool = False
+    windows: tuple[str, ...] = ()
+    min_battery_percent: int = 20
+    metered: str = "avoid"
+    max_bytes_per_s: int = 0
 
     def __post_init__(self) -> None:
         for address in (self.server, self.repo):
@@ -44,6 +54,14 @@ class Settings:
             raise ValueError("poll_s must lie between 0.05 and 86400 seconds")
         for component in self.components:
             check_name("component", component)
+        for window in self.windows:
+            parse_window(window)
+        if not 0 <= self.min_battery_percent <= 100:
+            raise ValueError("min_battery_percent must lie between 0 and 100")
+        if self.metered not in ("avoid", "allow"):
+            raise ValueError(f"metered must be 'avoid' or 'allow', not {self.metered!r}")
+        if self.max_bytes_per_s != 0 and self.max_bytes_per_s < LEAST_RATE:
+            raise ValueError(f"max_bytes_per_s must be 0 (no limit) or at least {LEAST_RATE}")
 
     @property
     def repo_address(self) -> str:
@@ -89,6 +107,11 @@ class Home:
     @property
     def metadata(self) -> Path:
         return self.path / "metadata"
+
+    @property
+    def hints_file(self) -> Path:
+        """Where others say what the device cannot know by itself: see conditions.look_around."""
+        return self.path / "hints.json"
 
     @property
     def outbox(self) -> Path:

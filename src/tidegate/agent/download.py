@@ -28,11 +28,16 @@ class Download:
         stream: (path, offset) -> pieces, an empty one if the answer begins at 0 after all; see transport.Link.stream.
         payload: from the manifest: digest and length are checked at the end, and no more is read than the length.
         directory: where partial files lie; what of this payload is there already is not fetched again.
+        take: is told of each piece's length, and gives the seconds to wait after it: see pace.Bucket.
     """
 
-    def __init__(self, stream: Stream, payload: Payload, directory: Path) -> None:
+    def __init__(
+        self, stream: Stream, payload: Payload, directory: Path, take: Callable[[int], float] = lambda length: 0.0
+    ) -> None:
         make_directory(directory, mode=0o700)
-        self._stream, self._payload = stream, payload
+        self._stream, self._payload, self._take = stream, payload, take
+        self.wait_s = 0.0
+        """How long to wait before the next `advance`, so as to keep to the owner's limit."""
         self.file = directory / f"{payload.sha256}.part"
         self._pieces: Iterator[bytes] | None = None
         self._out: BinaryIO | None = None
@@ -96,7 +101,8 @@ class Download:
             spent_s = self._spent_s + time.monotonic() - began
             if spent_s > GRACE_S + self._length / LEAST_PACE:
                 raise Untrusted(f"the payload comes at less than {LEAST_PACE} bytes a second; given up")
-            if time.monotonic() - began > budget_s and self._length < self._payload.length:
+            self.wait_s = self._take(len(piece))
+            if (self.wait_s or time.monotonic() - began > budget_s) and self._length < self._payload.length:
                 return False
         self.close()
         verify_payload(self.file, self._payload)

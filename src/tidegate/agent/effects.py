@@ -57,14 +57,21 @@ def unfit(machine: Machine, tools: Tools, sentence: str) -> Happened:
 
 
 def _fill(machine: Machine, tools: Tools, digest: str, manifest: Manifest) -> Wait | None:
-    payload = manifest.payload
+    payload, held = manifest.payload, tools.may_not_fetch()
+    if held:
+        if machine.download:
+            machine.download.close()
+        return Wait(tools.settings.poll_s, held.sentence)
     if machine.download is None:
         machine.slots.need_room(payload.length + payload.unpacked)
-        machine.download = Download(tools.server.stream, payload, machine.slots.directory / "fetch")
+        machine.download = Download(
+            tools.server.stream, payload, machine.slots.directory / "fetch",
+            lambda length: tools.bucket.take(length, tools.clock.boot_s()),
+        )  # fmt: skip
     download = machine.download
     try:
         if not download.advance(SLICE_S):
-            return Wait(0.0, f"fetches {manifest.version}: {download.progress:.0%}")
+            return Wait(download.wait_s, f"fetches {manifest.version}: {download.progress:.0%}")
         machine.slots.fill(digest, manifest, lambda directory: unpack_payload(download.file, directory, payload))
     except TidegateError:
         machine.download = None

@@ -11,7 +11,7 @@ from tidegate.agent.clock import seconds_since
 from tidegate.agent.eligible import Answer, Standing, before_reading, eligible
 from tidegate.agent.machine import CALM, Machine
 from tidegate.agent.marks import condemned_here
-from tidegate.agent.pace import Backoff, jittered
+from tidegate.agent.pace import Backoff, first_poll, jittered, place_within
 from tidegate.agent.plans import Seen
 from tidegate.agent.say import StatusFile
 from tidegate.agent.seal import damaged_files
@@ -22,6 +22,8 @@ from tidegate.core.model import Outcome
 from tidegate.trust.durable import sweep_temporary
 
 LONGEST_SLEEP_S = 60.0
+LOOKS_AGAIN_S = 3600.0
+"""A clock may be set, and a summer may end, while a device waits for its window."""
 _WITHDRAWABLE = frozenset({State.FETCHING, State.READY, State.ANNOUNCED})
 _UNDER_WATCH = frozenset({State.PROBING, State.WATCHING})
 
@@ -49,6 +51,9 @@ class Agent:
     def run(self) -> None:
         """Never return; a signal ends it (see __main__)."""
         self.begin()
+        plans = self.tools.plans
+        calm = plans.known and all(machine.state in CALM for machine in self.machines.values())
+        plans.begin_in(first_poll(calm, self.tools.settings.poll_s, self.tools.rng))
         while True:
             self.turn()
             wait_s = min(LONGEST_SLEEP_S, self.next_due_s() - self.tools.clock.boot_s())
@@ -190,19 +195,24 @@ class Agent:
 
     def _ask_when_due(self, machine: Machine, seen: Seen) -> None:
         """A ready device asks when the plan is open, its place in the spread has come, and nothing else is on trial."""
-        now_s = self.tools.clock.boot_s()
+        now_s, poll_s = self.tools.clock.boot_s(), self.tools.settings.poll_s
+        spread_s = seen.plan.spread_s if seen.plan else 0
         if machine.ask_at_s is None:
-            spread_s = seen.plan.spread_s if seen.plan else 0
-            machine.ask_at_s = now_s + self.tools.rng.uniform(0, spread_s)
+            machine.ask_at_s = now_s + place_within(spread_s, self.tools.rng)
         if now_s < machine.ask_at_s:
             return
         answer = self._answer(machine, seen)
         busy = [m.component for m in self.machines.values() if m is not machine and m.state not in CALM]
         if answer.yes and busy:
             answer = replace(answer, yes=False, sentence=f"waits for {busy[0]}: one unconfirmed release at a time")
+        wait_s = jittered(poll_s, self.tools.rng)
+        if answer.yes and (held := self.tools.may_not_begin()):
+            answer = replace(answer, yes=False, sentence=held.sentence)
+            if held.wait_s:  # and a window that opens for many is no reason to come at once
+                wait_s = min(held.wait_s, LOOKS_AGAIN_S) + place_within(max(spread_s, poll_s), self.tools.rng)
         if not answer.yes:
             machine.sentence = answer.sentence
-            machine.ask_at_s = now_s + jittered(self.tools.settings.poll_s, self.tools.rng)
+            machine.ask_at_s = now_s + wait_s
             return
         machine.failures.reset()
         machine.tell(Event.ASK, plan_version=seen.version)

@@ -13,6 +13,9 @@ from tidegate.core.wire import canonical
 from tidegate.trust.durable import make_directory, sync_dir, write_durably
 
 REPORTS_PER_MESSAGE = 50
+LIMIT = 1 << 20
+"""Bytes of reports from which on a new one is kept without its details, and no new lease is asked for."""
+NOTE_KEPT = 200
 _ENVELOPE = 1024
 POISON = frozenset({400, 404, 410, 413, 422})
 """Statuses that say 'this report, never'."""
@@ -31,12 +34,24 @@ class Outbox:
         make_directory(directory, mode=0o700)
 
     def put(self, report: dict[str, Any]) -> None:
-        """Keep a report durably; its `seq` names it.
+        """Keep a report durably; its `seq` names it. What is evidence in it is kept even where the outbox is full.
 
         Raises:
             DiskFull: no room; nothing is kept then.
         """
-        write_durably(self._path(report["seq"]), canonical(report), mode=0o600)
+        data = canonical(report)
+        if self._size() + len(data) > LIMIT:
+            data = canonical(_bare(report))
+        write_durably(self._path(report["seq"]), data, mode=0o600)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for the report of another lease; what was set aside takes room as well."""
+        return self._size() >= LIMIT
+
+    def _size(self) -> int:
+        places = self.directory, self.directory / "refused"
+        return sum(path.stat().st_size for place in places for path in place.glob("*.json"))
 
     def waiting(self) -> list[Path]:
         return sorted(path for path in self.directory.glob("*.json") if not path.name.startswith("."))
@@ -126,3 +141,9 @@ class Outbox:
 
     def _path(self, seq: int) -> Path:
         return self.directory / f"{seq:020d}.json"
+
+
+def _bare(report: dict[str, Any]) -> dict[str, Any]:
+    """Give a report without what only people read: lease, kind, numbers and each probe's outcome stay."""
+    probes = [{**probe, "detail": ""} for probe in report.get("probes", ())]
+    return {**report, "probes": probes, "note": str(report.get("note", ""))[:NOTE_KEPT]}

@@ -1,13 +1,18 @@
-"""When to ask again: jittered polls, and after errors exponential back-off with full jitter."""
+"""When to ask again, and how fast to fetch: jittered polls, back-off with full jitter, and a bucket of bytes."""
 
 from __future__ import annotations
 
+import math
 import random
 
 LONGEST_S = 900.0
 LEAST_S = 0.05
 DOUBLINGS = 4
 """After errors the wait grows to this many doublings of the poll interval, and never past LONGEST_S."""
+JITTER = 0.25
+"""The share by which an interval is longer or shorter."""
+BURST_S = 2.0
+"""A bucket holds what its rate gives in this time."""
 
 
 class Backoff:
@@ -32,11 +37,48 @@ class Backoff:
         self._errors = 0
 
 
+class Bucket:
+    """Holds a device's downloads to a rate, over all components together.
+
+    Args:
+        bytes_per_s: the rate; 0 for none.
+        now_s: a clock that only grows, in seconds; it is passed in again with each call.
+    """
+
+    def __init__(self, bytes_per_s: int, now_s: float) -> None:
+        self._rate, self._at_s = bytes_per_s, now_s
+        self._level = bytes_per_s * BURST_S
+
+    def take(self, length: int, now_s: float) -> float:
+        """Take so many bytes, which may leave the bucket in debt; give the seconds to wait before the next piece."""
+        if not self._rate:
+            return 0.0
+        self._level = min(self._rate * BURST_S, self._level + max(0.0, now_s - self._at_s) * self._rate) - length
+        self._at_s = now_s
+        return max(0.0, -self._level / self._rate)
+
+
+def first_poll(known: bool, poll_s: float, rng: random.Random) -> float:
+    """Give the wait before the first poll of a start: a whole site may have got its power back in the same second.
+
+    What is left of a jittered interval at a moment that falls anywhere in it, longer ones being hit more often: with
+    this first wait, and no other, the polls of many devices are even from the first second on (renewal theory's
+    forward recurrence time). A device that has never had a plan asks at once: somebody waits for it, and it is alone.
+    """
+    least, most = 1 - JITTER, 1 + JITTER
+    return poll_s * math.sqrt(rng.uniform(least**2, most**2)) * rng.random() if known else 0.0
+
+
 def jittered(interval_s: float, rng: random.Random) -> float:
     """Give one interval, a quarter more or less."""
-    return interval_s * rng.uniform(0.75, 1.25)
+    return interval_s * rng.uniform(1 - JITTER, 1 + JITTER)
 
 
 def spread(at_least_s: float, rng: random.Random) -> float:
     """Give a wait that is never shorter than asked, and up to a fifth longer."""
     return at_least_s * rng.uniform(1.0, 1.2)
+
+
+def place_within(spread_s: float, rng: random.Random) -> float:
+    """Give a device's place in a ring's announcements, which a plan spreads over so many seconds."""
+    return rng.uniform(0, spread_s)

@@ -59,6 +59,7 @@ class Plans:
         """On the clock's boot_s."""
         self.last_contact: float | None = None
         self.trouble = ""
+        self._begins = ""
 
     @property
     def high_water_s(self) -> int:
@@ -88,6 +89,16 @@ class Plans:
         self.last_contact = self._clock.wall()
         self.next_poll_s = self._clock.boot_s() + jittered(interval_s or self._poll_s, self._rng)
         return True
+
+    def begin_in(self, wait_s: float) -> None:
+        """Read for the first time since this start in so many seconds."""
+        self.next_poll_s = self._clock.boot_s() + wait_s
+        self._begins = f"reads the plan within {wait_s:.0f} s, for the first time since this start"
+
+    @property
+    def known(self) -> bool:
+        """Whether this device has ever had a plan."""
+        return self._trust.high_water_s > 0
 
     def attend(self, component: str, busy: bool) -> None:
         """Say whether a component is under way to something: then each refresh asks for its emergency stop as well."""
@@ -134,7 +145,8 @@ class Plans:
                 plan, version = self._trust.plan(component)
                 known = Seen(plan, version, "")
             except (TidegateError, OSError) as error:
-                return Seen(None, 0, self.trouble or str(error))
+                begins = "" if self.last_contact else self._begins
+                return Seen(None, 0, self.trouble or begins or str(error))
             self._seen[component] = known
         plan = known.plan
         try:

@@ -12,8 +12,11 @@ from typing import Any
 
 from tidegate.agent import guard
 from tidegate.agent.clock import Clock
+from tidegate.agent.conditions import POWER, look_around
 from tidegate.agent.config import Home, Identity, Settings
+from tidegate.agent.notnow import NotNow, may_not_begin, may_not_fetch
 from tidegate.agent.outbox import Outbox
+from tidegate.agent.pace import Bucket
 from tidegate.agent.plans import Plans
 from tidegate.agent.renewal import Credential
 from tidegate.agent.say import Log
@@ -44,6 +47,20 @@ class Tools:
     plans: Plans
     outbox: Outbox
     drivers: Callable[[str], Driver]
+    bucket: Bucket
+    power: Path = POWER
+
+    def may_not_fetch(self) -> NotNow | None:
+        """Say why nothing large may be fetched now, or None."""
+        settings, found = self.settings, look_around(self.clock.wall(), self.home.hints_file, self.power)
+        return may_not_fetch(found, settings.min_battery_percent, settings.metered)
+
+    def may_not_begin(self) -> NotNow | None:
+        """Say why no lease may be asked for now, or None."""
+        if self.outbox.full:
+            return NotNow("not now: a report has not arrived yet, and there is no room for another one")
+        settings, found = self.settings, look_around(self.clock.wall(), self.home.hints_file, self.power)
+        return may_not_begin(found, settings.windows, settings.min_battery_percent)
 
     def place(self, component: str, manifest: Manifest | None) -> Place:
         """Give a driver its place on this device."""
@@ -93,9 +110,8 @@ def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
     root = home.load_root()
     trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()), clock.boot_s)
     plans = Plans(trust, clock, rng, settings.poll_s)
-    return Tools(
-        home, settings, identity, clock, rng, say, server, sequence, plans, Outbox(home.outbox, say), cache(load_driver)
-    )
+    outbox, bucket = Outbox(home.outbox, say), Bucket(settings.max_bytes_per_s, clock.boot_s())
+    return Tools(home, settings, identity, clock, rng, say, server, sequence, plans, outbox, cache(load_driver), bucket)
 
 
 def healthy(results: list[ProbeResult]) -> bool:
