@@ -237,7 +237,12 @@ def test_a_full_outbox_drops_details_and_never_evidence(tmp_path: Path) -> None:
         seq += 1
         outbox.put({**report(seq, "n" * 1000), "probes": probes})
     taken: list[dict[str, Any]] = []
-    outbox.flush(lambda path, message: taken.extend(message["reports"]) or {})  # pyright: ignore[reportAttributeAccessIssue]
+
+    def post(path: str, message: Any) -> dict[str, Any]:
+        taken.extend(message["reports"])
+        return {}
+
+    outbox.flush(post)
     assert [entry["seq"] for entry in taken] == list(range(1, seq + 1))
     assert all(entry["lease_id"] and entry["kind"] == "confirmed" and len(entry["probes"]) == 20 for entry in taken)
     assert len(canonical(taken[-1])) < 1500 < len(canonical(taken[0])) and not outbox.full
