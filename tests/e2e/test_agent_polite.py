@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tidegate.agent.conditions import look_around
 from tidegate.agent.config import Home, Settings
 from tidegate.agent.enrol import enrol
 from tidegate.core.device import State
@@ -160,3 +161,15 @@ def test_a_slow_download_that_is_killed_goes_on_where_it_was(place: Path) -> Non
         agent.kill()
         agent.wait()
         world.close()
+
+
+def test_networkmanagers_word_becomes_a_hint(tmp_path: Path) -> None:
+    """The dispatcher script, with an nmcli that answers as the real one does."""
+    script = Path(__file__).resolve().parents[2] / "packaging" / "networkmanager-metered.sh"
+    nmcli = tmp_path / "nmcli"
+    for answer, hinted in (("yes (guessed)", True), ("no", False), ("unknown", False), ("yes", True)):
+        nmcli.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        nmcli.chmod(0o755)
+        around = {"TIDEGATE_HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+        subprocess.run(["sh", str(script), "wlan0", "up"], env=around, check=True)
+        assert look_around(0.0, tmp_path / "hints.json", tmp_path / "none").metered is hinted
