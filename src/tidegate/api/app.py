@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api import devices, evidence, keys, policy, releases, rollouts, timeline, tokens
+from tidegate.api import devices, evidence, keys, policy, records, releases, rollouts, timeline, tokens
 from tidegate.control.controller import Controller
 from tidegate.control.identities import barred_view
 from tidegate.control.views import status_view
@@ -117,6 +117,7 @@ def make_app(office: Office) -> Any:
             *evidence.ROUTES,
             *keys.ROUTES,
             *policy.ROUTES,
+            *records.ROUTES,
             *releases.ROUTES,
             *rollouts.ROUTES,
             *timeline.ROUTES,

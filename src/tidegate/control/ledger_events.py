@@ -239,7 +239,8 @@ def _budget(what: str, body: Json) -> Json:
 
 
 def _act(what: str, body: Json) -> Json:
-    shown = {name: body[name] for name in ("rollout", "component", "index", "rollouts", "token_id") if name in body}
+    names = ("rollout", "component", "index", "rollouts", "token_id", "subject", "record_sha256", "result")
+    shown = {name: body[name] for name in names if name in body}
     return {"kind": "act", "what": what, **shown, "body_sha256": digest_of(body)}
 
 

@@ -107,6 +107,7 @@ def _verdict(r: Json) -> str:
 def _act(r: Json) -> str:
     about = [f"device {r['index']}"] if "index" in r else []
     about += [f"rollout {r['rollout']}"] if "rollout" in r else []
+    about += [str(r["subject"])] if "subject" in r else []
     return f"{r['what'].replace('_', ' ').capitalize()}{' (' + ', '.join(about) + ')' if about else ''}.{_by(r)}"
 
 
