@@ -81,12 +81,14 @@ class World:
         replaces: tuple[str, ...] = ("any", "absent"),
         dwell_s: int = 0,
         after_restart: bool = False,
+        programs: tuple[str, ...] = (),
     ) -> Candidate:
         """Make, sign and accept a release; devices see it with the next plan."""
         source = self.directory / f"content-{component}-{seq}"
         for name, text in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_text(text)
+            (source / name).chmod(0o755 if name in programs else 0o644)
         data = pack_payload(source)
         payload = describe_payload(data)
         store_payload(self.repo, data, payload)

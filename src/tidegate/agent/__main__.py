@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from tidegate import __version__
 from tidegate.agent.clock import SystemClock
 from tidegate.agent.config import Home, HomeLock
+from tidegate.agent.launch import AGAIN
 from tidegate.agent.loop import Agent
+from tidegate.agent.own import Restart
 from tidegate.agent.say import Log
 from tidegate.agent.tools import make_tools
 from tidegate.core.errors import BadInput, TidegateError
@@ -46,13 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(agent: Agent, once: bool, stop_component: bool) -> int:
     within_s = STOP_COMPONENT_WITHIN_S if stop_component else END_WITHIN_S
     _end_on_signals(within_s)
-    agent.tools.say("begins", device_id=agent.tools.identity.device_id, pid=os.getpid())
+    own = {"version": __version__, "slot": agent.tools.own.slot}
+    agent.tools.say("begins", device_id=agent.tools.identity.device_id, pid=os.getpid(), **own)
     code = 0
     try:
         if once:
             code = 0 if agent.run_once() else 1
         else:
             agent.run()
+    except Restart:
+        agent.tools.say("restarts")
+        code = AGAIN
     except Ended:
         agent.tools.say("ends")
         if stop_component:

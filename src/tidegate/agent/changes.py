@@ -123,10 +123,13 @@ def probe(machine: Machine, tools: Tools) -> Result:
 
 
 def _soaked(machine: Machine, tools: Tools, health: Health, results: list[ProbeResult], left_s: float) -> Result:
-    if left_s <= 0:
+    waits = [result.detail for result in results if result.pending]
+    if left_s <= 0 and not waits:
         return Happened(Event.HEALTHY, {"kind": Outcome.CONFIRMED.value, "probes": _kept(results), "note": ""})
     tools.plans.hurry(max(health.interval_s, health.soak_s / 10))
     what = "the candidate" if machine.state is State.PROBING else "what ran before, as a placebo,"
+    if left_s <= 0:
+        return Wait(health.interval_s, f"probes {what}: {waits[0]}")
     return Wait(min(health.interval_s, left_s), f"probes {what} for another {left_s:.0f} s")
 
 

@@ -85,6 +85,7 @@ class Agent:
             machine.run()
         self._send()
         self._show()
+        tools.own.follow(all(machine.state is State.IDLE for machine in self.machines.values()))
 
     def next_due_s(self) -> float:
         """Give the moment (boot_s) at which there is something to do again."""

@@ -16,6 +16,7 @@ from tidegate.agent.conditions import POWER, look_around
 from tidegate.agent.config import Home, Identity, Settings
 from tidegate.agent.notnow import NotNow, may_not_begin, may_not_fetch
 from tidegate.agent.outbox import Outbox
+from tidegate.agent.own import OwnProcess
 from tidegate.agent.pace import Bucket
 from tidegate.agent.plans import Plans
 from tidegate.agent.renewal import Credential
@@ -26,7 +27,7 @@ from tidegate.core.errors import TidegateError
 from tidegate.core.model import Manifest
 from tidegate.drivers.port import Driver, Place, ProbeResult, load_driver
 from tidegate.trust.client import TrustClient
-from tidegate.trust.durable import make_directory
+from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.signed_report import sign_report
 
 SIGNATURE_WANTED = 428
@@ -47,6 +48,7 @@ class Tools:
     plans: Plans
     outbox: Outbox
     drivers: Callable[[str], Driver]
+    own: OwnProcess
     bucket: Bucket
     power: Path = POWER
 
@@ -67,10 +69,10 @@ class Tools:
         directory = self.home.component(component)
         work = directory / "work"
         make_directory(work, mode=0o755)
-        interpreter = (sys.executable, "-S", "-E", str(Path(guard.__file__).resolve()))
+        interpreter = (sys.executable, "-S", "-E", str(guard_file(self.home)))
         launcher = (*interpreter, "--component-dir", str(directory), "--")
         settings = self.settings.settings.get(component, {})
-        return Place(component, directory / "current", work, manifest, dict(settings), launcher)
+        return Place(component, directory / "current", work, manifest, dict(settings), launcher, self.own)
 
     def announce(self, message: dict[str, Any]) -> dict[str, Any]:
         """Ask for a lease. Raises as transport.Link.post."""
@@ -110,8 +112,23 @@ def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
     root = home.load_root()
     trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()), clock.boot_s)
     plans = Plans(trust, clock, rng, settings.poll_s)
+    own = OwnProcess(home, clock, lambda: plans.last_contact is not None)
     outbox, bucket = Outbox(home.outbox, say), Bucket(settings.max_bytes_per_s, clock.boot_s())
-    return Tools(home, settings, identity, clock, rng, say, server, sequence, plans, outbox, cache(load_driver), bucket)
+    return Tools(
+        home, settings, identity, clock, rng, say, server, sequence, plans, outbox, cache(load_driver), own, bucket
+    )
+
+
+def guard_file(home: Home) -> Path:
+    """Give the guard as a file that an interpreter can run; an agent packed into one file lays it into its home."""
+    path = Path(guard.__file__).resolve()
+    if path.is_file():
+        return path
+    loader, laid = getattr(guard, "__loader__", None), home.path / "guard.py"
+    data: bytes = loader.get_data(guard.__file__) if loader else b""
+    if not laid.is_file() or laid.read_bytes() != data:
+        write_durably(laid, data)
+    return laid
 
 
 def healthy(results: list[ProbeResult]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from tidegate.agent import launch as launcher
 from tidegate.cli.show import ago, out, out_json, table
 from tidegate.core.errors import NotFound
 
@@ -27,6 +28,21 @@ def run(*, home: Path, once: bool = False, stop_component: bool = False, verbose
     """
     words = [sys.executable, "-m", "tidegate.agent", "--home", str(home)]
     words += ["--once"] * once + ["--stop-component"] * stop_component + ["-v"] * verbose
+    sys.stdout.flush()
+    os.execv(sys.executable, words)
+
+
+@app.command
+def launch(*, home: Path, component: str = "agent", trial_s: float = 1800.0) -> None:
+    """Run the agent under its launcher, which starts it again, also from a release of its own: for service managers.
+
+    Args:
+        home: The agent's directory, made by tidegate enrol.
+        component: The component whose releases are this agent.
+        trial_s: How long, besides its soak, a new agent may take to prove itself.
+    """
+    words = [sys.executable, "-I", "-S", launcher.__file__, "--home", str(home), "--component", component]
+    words += ["--trial-s", str(trial_s), "--", sys.executable, "-m", "tidegate.agent", "--home", str(home.absolute())]
     sys.stdout.flush()
     os.execv(sys.executable, words)
 

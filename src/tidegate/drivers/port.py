@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.core.model import Manifest
@@ -13,6 +13,31 @@ from tidegate.core.model import Manifest
 
 class DriverError(TidegateError):
     """The payload cannot be used, or the protected component could not be started. Nothing is confirmed."""
+
+
+class OwnProcess(Protocol):
+    """The agent that asks, as a process: what the driver of the agent itself must know of it.
+
+    `slot`: the slot that its code was started from; empty for the installed one. `launched`: by its launcher, which
+    starts it again. `component`: the one that the launcher looks after. `instance`: this process and no other.
+    """
+
+    slot: str
+    launched: bool
+    component: str
+    instance: str
+
+    def age_s(self) -> float:
+        """How long it has run."""
+        ...
+
+    def refreshed(self) -> bool:
+        """Whether it has read the signed state, whole and fresh, since it began."""
+        ...
+
+    def restart(self) -> NoReturn:
+        """End, and be started again from what the pointer names then."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +56,20 @@ class Place:
     manifest: Manifest | None
     settings: dict[str, str] = field(default_factory=lambda: {})
     launcher: tuple[str, ...] = ()
+    own: OwnProcess | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What one look at the component's health saw; `detail` is a sentence for a person."""
+    """What one look at the component's health saw; `detail` is a sentence for a person.
+
+    `pending`: it is not unhealthy, but must not be confirmed before a later look says so without this.
+    """
 
     name: str
     healthy: bool
     detail: str = ""
+    pending: bool = False
 
 
 class Driver(Protocol):
