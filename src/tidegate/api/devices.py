@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from starlette.requests import Request
@@ -34,6 +35,17 @@ def _number(request: Request, name: str, default: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise BadInput(f"{name} must be a whole number, not {text!r}")
     return int(text)
+
+
+async def inventory(request: Request) -> Response:
+    """Count devices by their labels and what is installed: what exposure is computed from."""
+    state = request.app.state.office.controller.state
+    counts = Counter((tuple(sorted(row.device.labels.items())), tuple(sorted(row.installed))) for row in state.devices)
+    classes = [
+        {"count": count, "labels": dict(labels), "components": list(components)}
+        for (labels, components), count in counts.items()
+    ]
+    return JSONResponse({"devices": len(state.devices), "classes": classes})
 
 
 async def one(request: Request) -> Response:
@@ -96,6 +108,7 @@ async def signal(request: Request) -> Response:
 
 ROUTES = [
     Route("/api/v1/devices", listing),
+    Route("/api/v1/inventory", inventory),
     Route("/api/v1/devices/{name}", one),
     Route("/api/v1/devices/{name}/why", explain),
     Route("/api/v1/devices/{name}/reinstate", reinstate, methods=["POST"]),

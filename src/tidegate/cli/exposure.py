@@ -7,10 +7,16 @@ from typing import Any
 
 from cyclopts import App
 
+from tidegate.cli.exposure_lanes import lanes_view, say_lanes
+from tidegate.cli.office import OfficeClient
+from tidegate.cli.rollout_exposure import server_inventory
 from tidegate.cli.show import out, out_json, table
 from tidegate.core.errors import BadInput
 from tidegate.exposure.analyse import analyse as analyse_estate
 from tidegate.exposure.cuts import LISTED, NODES, Limits
+from tidegate.exposure.estate import Estate
+from tidegate.exposure.inventory import read_inventory
+from tidegate.exposure.lane_table import MOST_LANES, deal
 from tidegate.exposure.reading import read_estate
 from tidegate.exposure.schema import estate_schema
 
@@ -25,6 +31,9 @@ def analyse(
     /,
     *,
     by: str = "vendor",
+    inventory: Path | None = None,
+    server: bool = False,
+    home: Path | None = None,
     order: int | None = None,
     most_cuts: int = LISTED,
     nodes: int = NODES,
@@ -35,6 +44,9 @@ def analyse(
     Args:
         estate: The estate file (YAML); `tidegate exposure schema` describes it.
         by: Whose failures are looked at: vendor or component.
+        inventory: A CSV file of devices, for groups that choose theirs by label.
+        server: Take the devices of the running control plane as inventory.
+        home: The control plane's directory, for --server.
         order: List cuts of at most so many members; default: all.
         most_cuts: List at most so many cuts of a service, by whole orders; the others are counted.
         nodes: How large a service's diagram may grow before cuts are found up to an order alone.
@@ -43,13 +55,55 @@ def analyse(
     for option, value, least in (("--order", order, 1), ("--most-cuts", most_cuts, 1), ("--nodes", nodes, 100)):
         if value is not None and value < least:
             raise BadInput(f"{option}: must be at least {least}, not {value}")
-    found = analyse_estate(read_estate(estate), by, Limits(nodes, most_cuts, order))
+    found = analyse_estate(estate_with(estate, inventory, server, home), by, Limits(nodes, most_cuts, order))
     if json:
         out_json(found)
         return
     _services(found)
     _vendors(found)
     _remarks(found)
+
+
+def estate_with(estate: Path, inventory: Path | None, server: bool, home: Path | None) -> Estate:
+    """Read an estate together with the inventory that was asked for. Raises BadInput."""
+    devices = [] if inventory is None else read_inventory(inventory)
+    if server:
+        devices += server_inventory(OfficeClient(home))
+    return read_estate(estate, devices)
+
+
+@app.command
+def lanes(
+    estate: Path,
+    /,
+    *,
+    lanes: int | None = None,
+    inventory: Path | None = None,
+    server: bool = False,
+    home: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Derive what rollouts must respect: how many devices each group can spare, and lanes whose loss takes no service.
+
+    Exit code 1 if the lanes that were asked for are too few.
+
+    Args:
+        estate: The estate file.
+        lanes: Deal the devices into so many lanes; default: as few as do.
+        inventory: A CSV file of devices, for groups that choose theirs by label.
+        server: Take the devices of the running control plane as inventory.
+        home: The control plane's directory, for --server.
+        json: Print JSON.
+    """
+    if lanes is not None and not 1 <= lanes <= MOST_LANES:
+        raise BadInput(f"--lanes: must be 1 to {MOST_LANES}, not {lanes}")
+    read = estate_with(estate, inventory, server, home)
+    dealt = deal(read, lanes)
+    if json:
+        out_json(lanes_view(read, dealt))
+    else:
+        say_lanes(read, dealt)
+    return 1 if dealt.broken else 0
 
 
 @app.command

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App
 from rich.live import Live
 
 from tidegate.cli.office import OfficeClient, part
+from tidegate.cli.rollout_exposure import exposure_of, say_exposure
 from tidegate.cli.rollout_view import rollout_panel
 from tidegate.cli.show import coloured, console, duration, out, out_json, pairs_of, seconds_of, table
 from tidegate.core.errors import BadInput
@@ -34,6 +35,9 @@ def start(
     deadline: str = "30d",
     scope: list[str] | None = None,
     cap: list[str] | None = None,
+    lanes: Literal["auto", "off"] = "off",
+    estate: Path | None = None,
+    approved_by: list[str] | None = None,
     scout: list[str] | None = None,
     shadow: bool = False,
     allow_hold: bool = False,
@@ -58,6 +62,9 @@ def start(
         scope: Only devices with NAME=VALUE. Can be given several times.
         deadline: How long the whole may take; a budget that needs longer counts as one that cannot be done.
         cap: LABEL=N: at most N devices of one value of the label in flight at once.
+        lanes: auto: limits and lanes from the estate's k of n, so that no service with slack falls; needs --estate.
+        estate: The estate file; without --lanes it only shows which services this release could take down.
+        approved_by: Who has approved, where a service that could fall names an approver. Several times.
         scout: A label whose values, in pairs, are each tried first on their lowest-ranked device. Several times.
         shadow: Both arms placebo: measures this fleet's background and the smallest budget, and changes nothing.
         allow_hold: Start though it cannot reach everyone.
@@ -89,9 +96,13 @@ def start(
         "allow_hold": allow_hold,
         "let_through": let_through,
     }
-    made = OfficeClient(home).post("/api/v1/rollouts", body, why)
+    office = OfficeClient(home)
+    outlook = exposure_of(office, estate, lanes, body, approved_by or [])
+    if outlook is not None and not json:
+        say_exposure(outlook)
+    made = office.post("/api/v1/rollouts", body, why)
     if json:
-        out_json(made)
+        out_json(made if outlook is None else {**made, "exposure": outlook})
         return
     if shadow:
         out(f"Shadow rollout {made['rollout']} measures {made['devices']:,} devices and changes nothing.")

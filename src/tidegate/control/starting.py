@@ -13,6 +13,7 @@ from tidegate.core.assign import rank
 from tidegate.core.caps import Cap
 from tidegate.core.errors import BadInput, Refused
 from tidegate.core.forecast import Forecast, forecast
+from tidegate.core.limits import Lanes, Limit
 from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
 from tidegate.core.looks_budget import Account, severity_plans
 from tidegate.core.model import Budget, Candidate, PlanState
@@ -29,7 +30,9 @@ LEAST_GRACE_S = 60
 class StartRequest:
     """What an operator declares to start a rollout.
 
-    `canary` 0 stands for max_harmed, `max_silent` 0 for no smaller budget, `observe_s` 0 for a few times the soak.
+    `limits` and `lanes` keep services up; `at_risk` names services that could fall all the same, each with the person
+    who must approve (or nobody), and `approved_by` who has. `canary` 0 stands for max_harmed, `max_silent` 0 for no
+    smaller budget, `observe_s` 0 for a few times the soak.
     """
 
     component: str
@@ -48,6 +51,10 @@ class StartRequest:
     deadline_s: int = 30 * 86_400
     scope: dict[str, str] = field(default_factory=lambda: {})
     caps: dict[str, int] = field(default_factory=lambda: {})
+    limits: tuple[Limit, ...] = ()
+    lanes: tuple[Lanes, ...] = ()
+    at_risk: dict[str, str] = field(default_factory=lambda: {})
+    approved_by: tuple[str, ...] = ()
     scouts: tuple[str, ...] = ()
     shadow: bool = False
     allow_hold: bool = False
@@ -68,11 +75,12 @@ def start_rollout(
     Raises:
         NotFound: for an unknown release.
         BadInput: for a budget or times that cannot be.
-        Refused: while another rollout of the component is active; where no device is in scope; for a candidate that was
-            halted, or has used up its budget; for a budget that the component's month does not hold; and for one that
-            cannot reach everyone, unless `allow_hold`.
+        Refused: while another rollout of the component is active; while an approver is missing; where no device is in
+            scope; for a candidate that was halted, or has used up its budget; for a budget that the component's month
+            does not hold; and for one that cannot reach everyone, unless `allow_hold`.
     """
     release = find_release(state, said.component, said.release)
+    _approved(said)
     roster = _roster(state, release, said.scope)
     observe_s = said.observe_s or max(OBSERVE_PER_SOAK * release.manifest.health.soak_s, LEAST_GRACE_S)
     try:
@@ -100,6 +108,8 @@ def start_rollout(
             lease_ttl_s=max(LEAST_GRACE_S, observe_s),
             spread_s=said.spread_s,
             caps=tuple(Cap(label, most) for label, most in sorted(said.caps.items())),
+            limits=said.limits,
+            lanes=said.lanes,
             scope=tuple(f"{name}={value}" for name, value in sorted(said.scope.items())),
         )
     except ValueError as error:
@@ -107,9 +117,18 @@ def start_rollout(
     if not said.shadow and said.component in state.rolling:
         state.rolling[said.component].reserved(now_ms / 1000, release.digest, account.max_harmed)
     body: dict[str, Any] = {"rollout": rollout, "spec": plain(spec)}
+    if said.at_risk:
+        body["at_risk"], body["approved_by"] = said.at_risk, list(said.approved_by)
     if evidence is not None:  # what the policy demanded, and which attestations it was given
         body["evidence"] = evidence
     return [Act(at_ms=now_ms, what="rollout_started", who=by.who, why=by.why, body=body)], rollout
+
+
+def _approved(said: StartRequest) -> None:
+    """Refuse while somebody must approve whose service could fall, and has not."""
+    for service, approver in sorted(said.at_risk.items()):
+        if approver and approver not in said.approved_by:
+            raise Refused(f"service {service} could fall, and that needs the word of {approver} (--approved-by)")
 
 
 def _roster(state: ServerState, release: Release, scope: dict[str, str]) -> tuple[int, ...]:

@@ -175,6 +175,7 @@ class ServerState:
         if rollout.phase not in ENDED or self.active.get(spec.component) != spec.rollout:
             return
         del self.active[spec.component]
+        self.in_flight.standing.withdraw(spec.rollout)
         digest = spec.candidate.sha256
         if digest in self.accounts:
             account = self.accounts[digest] = self.accounts[digest].closed(evidence.exposed, evidence.confirmed)
@@ -225,6 +226,7 @@ class ServerState:
         keys = np.array([self.devices[index].device.key for index in spec.roster], dtype=np.uint64)
         self.rollouts[spec.rollout] = Rollout(spec, keys, at_ms)
         self.active[spec.component] = spec.rollout
+        self.in_flight.standing.declare(spec.rollout, spec.limits, spec.lanes)
         if not spec.shadow:
             self._charge(spec, at_ms)
 

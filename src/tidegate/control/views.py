@@ -55,6 +55,8 @@ def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: 
         "ended_ms": rollout.ended_ms,
         "observe_s": spec.observe_s,
         "caps": {cap.label: cap.at_most for cap in spec.caps},
+        "limits": {limit.name: limit.at_most for limit in spec.limits},
+        "lanes": {one.service: [lane.name for lane in one.lanes] for one in spec.lanes},
         "speed": _speed(state, release, now_ms, rollout.devices) if release else None,
     }
     if devices:

@@ -118,6 +118,9 @@ def _capped(rollout: Rollout, labels: Mapping[str, str], in_flight: InFlight, gr
     lane = in_flight.other_lane(labels)
     if lane is not None:
         return NotYet("lane", _wait(rollout), f"lane {lane} of the service {labels['service']} is in flight")
+    refusal = in_flight.standing.refuses(labels, in_flight)
+    if refusal is not None:
+        return NotYet(refusal.reason, _wait(rollout), refusal.sentence)
     group = in_flight.refuses(rollout.spec.caps, labels)
     if group is None:
         return grant

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tidegate.core.limits import Select, Standing
+
 Group = tuple[str, str]
 """A label and its value, as in ("service", "check-in")."""
 SERVICE, LANE = "service", "lane"
@@ -35,6 +37,10 @@ class InFlight:
         self._held: dict[int, dict[str, frozenset[Group]]] = {}
         self._counts: Counter[Group] = Counter()
         self._lanes: dict[str, set[str]] = {}
+        self._watched: dict[frozenset[Group], set[int]] = {}
+        self._watching: dict[Group, list[frozenset[Group]]] = {}
+        self.standing = Standing()
+        """What active rollouts have declared for the sake of services."""
 
     def enter(self, index: int, component: str, labels: Mapping[str, str]) -> None:
         """Count a device in with a component. A newer lease for the same component takes the older one's place."""
@@ -42,6 +48,7 @@ class InFlight:
         self._held.setdefault(index, {})[component] = frozenset(labels.items()) | self._lane_of(labels)
         self._counts.update(self._groups(index) - before)
         self._counts.subtract(before - self._groups(index))
+        self._rewatch(index, before)
 
     def leave(self, index: int, component: str | None = None) -> None:
         """Count a device out: it has confirmed this component, or (with none named) an operator has retired it."""
@@ -51,6 +58,25 @@ class InFlight:
             if held:
                 self._held[index] = held
         self._counts.subtract(before - self._groups(index))
+        self._rewatch(index, before)
+
+    def matching(self, select: Select) -> int:
+        """Count the devices in flight that have every label of `select`; kept from the first question on."""
+        asked = frozenset(select)
+        found = self._watched.get(asked)
+        if found is None:
+            found = self._watched[asked] = {index for index in self._held if asked <= self._groups(index)}
+            for group in asked:
+                self._watching.setdefault(group, []).append(asked)
+        return len(found)
+
+    def _rewatch(self, index: int, before: frozenset[Group]) -> None:
+        now = self._groups(index)
+        for asked in {asked for group in before | now for asked in self._watching.get(group, ())}:
+            if asked <= now:
+                self._watched[asked].add(index)
+            else:
+                self._watched[asked].discard(index)
 
     def _groups(self, index: int) -> frozenset[Group]:
         return frozenset[Group]().union(*self._held.get(index, {}).values())

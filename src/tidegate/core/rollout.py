@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tidegate.core.caps import Cap
 from tidegate.core.evidence import Evidence
+from tidegate.core.limits import Lanes, Limit
 from tidegate.core.looks import LookPlan
 from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState
 from tidegate.core.rings import Rings
@@ -89,7 +90,8 @@ class RolloutSpec:
     `roster` holds device indices. `looks` are the planned looks of the statistical rule; without them the certain rule
     carries the whole fleet; `looks_silent` are those of the smaller budget for silent devices. `planned_rings` is what
     a good update will take. `scouts` are roster positions that go first and are in no ring. In a `shadow` rollout every
-    lease is a placebo: it measures the background and changes nothing.
+    lease is a placebo: it measures the background and changes nothing. `limits` and `lanes` keep services up, over
+    all rollouts together.
     """
 
     rollout: str
@@ -110,6 +112,8 @@ class RolloutSpec:
     shadow: bool = False
     spread_s: int = 0
     caps: tuple[Cap, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    lanes: tuple[Lanes, ...] = ()
     scope: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -103,6 +103,8 @@ class Service:
     needs: Need
     value_per_h: float | None = None
     owner: str = ""
+    approver: str = ""
+    """Whose word a rollout needs that could take the service down; empty: nobody's."""
     line: int = 0
 
 

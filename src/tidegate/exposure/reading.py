@@ -28,7 +28,7 @@ VENDOR = COMMON | {"fails"}
 COMPONENT = COMMON | {"vendor", "privilege", "kind", "role", "fails"}
 ENTRY = COMMON | {"name", "count", "components", "labels", "fails"}
 GROUP = COMMON | {"alive", "devices", "select", "function", "fails"}
-SERVICE = COMMON | {"needs", "value_per_h"}
+SERVICE = COMMON | {"needs", "value_per_h", "approver"}
 KINDS = ("content", "code")
 
 
@@ -37,7 +37,8 @@ def read_estate(path: Path | str, devices: Sequence[DeviceClass] = ()) -> Estate
 
     Args:
         path: the file.
-        devices: an inventory, for groups that `select` by label; added to the file's own `devices`.
+        devices: an inventory, for groups that `select` by label; added to the file's own `devices`. Its components that
+            the file does not know count as unknown.
 
     Raises:
         BadInput: naming file and line, for anything that cannot be understood whole.
@@ -57,6 +58,10 @@ def estate_of(top: Spot, devices: Sequence[DeviceClass] = ()) -> Estate:
         raise top.wrong("the estate has no services; name at least one under services:")
     vendors = _vendors(parts.get("vendors"))
     components = _components(parts.get("components"), vendors)
+    for name in {name for one in devices for name in one.components} - components.keys():
+        components[name] = Component(
+            name
+        )  # whose it is and where it runs is not known: counted, shown, not taken for safe
     for part in components.values():
         vendors.setdefault(part.vendor, None)
     classes = [*devices, *_entries(parts.get("devices"), "devices", components)]
@@ -227,8 +232,8 @@ def _services(spot: Spot, known: Names) -> dict[str, Service]:
         if "needs" not in said:
             raise key.wrong(f"{what} does not say what it needs")
         worth = said["value_per_h"].number("value_per_h") if "value_per_h" in said else None
-        owner = _optional(said, "owner", "owner")
-        found[name] = Service(name, read_need(said["needs"], names, name), worth, owner, key.line)
+        owner, approver = _optional(said, "owner", "owner"), _optional(said, "approver", "approver")
+        found[name] = Service(name, read_need(said["needs"], names, name), worth, owner, approver, key.line)
     _refuse_circles(found, spot)
     return found
 
