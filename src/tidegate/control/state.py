@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.control.asked import Approvals
 from tidegate.control.identities import Identities
+from tidegate.control.operators import Operators
 from tidegate.core.assign import device_key
 from tidegate.core.caps import InFlight
 from tidegate.core.looks_budget import Account, Rolling
@@ -85,6 +87,8 @@ class ServerState:
         self.by_public_key: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
         self.identities = Identities()
+        self.operators = Operators()
+        self.approvals = Approvals()
         self.releases: dict[str, Release] = {}
         self.promoted: dict[str, int] = {}
         """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
@@ -187,9 +191,8 @@ class ServerState:
         self.acts.append(event)
         body = event.body
         match event.what:
-            case "token_created":
-                token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
-                self.tokens[token.token_id] = token
+            case "token_created" | "token_revoked":
+                self._token(event)
             case "release_logged":
                 manifest = read(Manifest, body["manifest"], "manifest")
                 terms = read(ReleaseTerms, body["terms"], "terms")
@@ -215,7 +218,17 @@ class ServerState:
             case "device_retired":
                 self.in_flight.leave(body["index"])
             case _:  # an act that changes no state is on record all the same
-                self.identities.act(event)
+                for fold in (self.identities, self.operators, self.approvals):
+                    fold.act(event)
+
+    def _token(self, event: Act) -> None:
+        body = event.body
+        if event.what == "token_created":
+            token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
+            self.tokens[token.token_id] = token
+        else:
+            token = self.tokens[body["token_id"]]
+            token.expires_ms = min(token.expires_ms, event.at_ms)
 
     def _signalled(self, rollout: Rollout, index: int) -> None:
         """Count a device that is down as harmed, and as using its groups' caps again, until it is retired."""
