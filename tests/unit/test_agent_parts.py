@@ -247,3 +247,13 @@ def test_a_full_outbox_drops_details_and_never_evidence(tmp_path: Path) -> None:
     assert [entry["seq"] for entry in taken] == list(range(1, seq + 1))
     assert all(entry["lease_id"] and entry["kind"] == "confirmed" and len(entry["probes"]) == 20 for entry in taken)
     assert len(canonical(taken[-1])) < 1500 < len(canonical(taken[0])) and not outbox.full
+
+
+def test_what_an_older_agent_would_not_know_is_not_written(tmp_path: Path) -> None:
+    """It may be gone back to, and must read its settings; but what the owner chose is kept."""
+    home = Home(tmp_path)
+    home.save_settings(Settings("http://x"))
+    assert json.loads(home.settings_file.read_bytes()) == {"server": "http://x"}
+    chosen = Settings("http://x", "http://y", 5.0, ("c",), {"c": {"k": "v"}}, windows=("sat",), max_bytes_per_s=9000)
+    home.save_settings(chosen)
+    assert home.load_settings() == chosen
