@@ -99,6 +99,12 @@ class Stage:
             self.server.kill()
             self.server.wait()
 
+    def stop_server(self) -> None:
+        """Let the control plane end in order."""
+        if self.server is not None:
+            self.server.terminate()
+            self.server.wait(START_WITHIN_S)
+
     def enrol_devices(self, count: int, office: OfficeClient) -> None:
         """Make devices with files of their own and enrol them, a token a site."""
         tokens: dict[str, str] = {}

@@ -47,6 +47,8 @@ for _path, _name, _help in (
     ("tidegate.cli.policy:app", "policy", "What one operator may not do alone, and what devices must prove."),
     ("tidegate.cli.exposure:app", "exposure", "Which services fall if a vendor fails, and what would change that."),
     ("tidegate.cli.ledger:app", "ledger", "Verify the ledger, prove an entry, watch it grow."),
+    ("tidegate.cli.contingency:app", "contingency", "Check contingency plans; pack them for when everything is down."),
+    ("tidegate.cli.drill:app", "drill", "Try contingency plans with a clock: on a real test fleet, or at a table."),
     ("tidegate.cli.incident:app", "incident", "Incidents: the record, the legal clocks, the reports."),
     ("tidegate.cli.recovery:app", "recovery", "Schedule the repair of devices that need hands, and work it off."),
     ("tidegate.cli.timeline:app", "timeline", "A signed account of who was exposed to what, when; and its check."),

@@ -1,0 +1,317 @@
+"""Drills on a real fleet: the demo's stage, with real agents and a real control plane, and failures put into it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tidegate.cli.demo_content.releases import demo_manifest_parts, faulty_release, good_release
+from tidegate.cli.demo_stage import COMPONENT, Stage
+from tidegate.cli.office import OfficeClient
+from tidegate.cli.pipe import Pipe
+from tidegate.cli.release_files import SpeedOptions, create_draft
+from tidegate.cli.releases import sign_with, submit
+from tidegate.contingency.drill import Drill
+from tidegate.core.errors import BadInput, Refused, TidegateError
+
+MAX_HARMED = 2
+OBSERVE_S = 8
+PATIENCE_S = 60.0
+LOOK_S = 0.1
+OUTAGE_S = 4.0
+
+
+class Fleet:
+    """A stage with a fleet that serves, and what drills do to it."""
+
+    def __init__(self, stage: Stage, drill: Drill) -> None:
+        """Start everything, and roll out a good release. The drill's clock does not run yet."""
+        self.stage, self.drill = stage, drill
+        self.office = stage.start_server()
+        self.pipe: Pipe | None = None
+        self.seq = 0
+
+    def begin(self, devices: int) -> None:
+        """Enrol a fleet and give it a good release."""
+        direct = self.office.devices_url
+        self.pipe = Pipe(direct)
+        self.office.devices_url = self.pipe.url
+        self.stage.enrol_devices(devices, self.office)
+        self.stage.start_agents()
+        self.release(good_release(self.stage.path / "good"), "2026.1")
+        self.finish(self.roll_out())
+        self.drill.say(f"{devices} devices run a good release, each with an agent of its own.")
+
+    def end(self) -> None:
+        """Let go of what is not the stage's."""
+        if self.pipe is not None:
+            self.pipe.close()
+
+    def release(self, payload: Path, version: str) -> str:
+        """Make, sign and hand in a release; give its digest."""
+        self.seq += 1
+        parts, directory = demo_manifest_parts(), self.stage.path / f"release-{self.seq}"
+        draft = create_draft(
+            payload,
+            directory,
+            component=COMPONENT,
+            version=version,
+            seq=self.seq,
+            driver=parts.driver,
+            health=parts.health,
+            notes="drill",
+        )
+        sign_with(self.office, draft, directory, self.stage.offline, SpeedOptions.for_trial(3600))
+        return str(submit(self.office, draft, directory, "drill")["digest"])
+
+    def roll_out(self) -> str:
+        """Start a rollout of the newest release; give its name."""
+        body: dict[str, Any] = {
+            "component": COMPONENT,
+            "release": str(self.seq),
+            "max_harmed": MAX_HARMED,
+            "placebo_per_treated": 1.0,
+            "observe_s": OBSERVE_S,
+        }
+        return str(self.office.post("/api/v1/rollouts", body, "drill")["rollout"])
+
+    def look(self, rollout: str) -> dict[str, Any]:
+        """Give where a rollout stands."""
+        return self.office.get(f"/api/v1/rollouts/{rollout}", devices=1)
+
+    def wait(self, what: str, holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+        """Wait until something holds. Raises Refused where it never does."""
+        deadline = time.monotonic() + patience_s
+        while not holds():
+            if time.monotonic() > deadline:
+                raise Refused(f"the drill waited {patience_s:.0f} s in vain until {what}")
+            time.sleep(LOOK_S)
+
+    def finish(self, rollout: str) -> dict[str, Any]:
+        """Wait for a rollout's end; give where it stands then."""
+        self.wait("a rollout ended", lambda: self.look(rollout)["phase"] in ("halted", "closed"))
+        return self.look(rollout)
+
+    def serving(self) -> int:
+        """Ask each device itself whether what it protects works; give how many say yes."""
+        return sum(device.serves() for device in self.stage.devices)
+
+    def running(self, digest: str) -> int:
+        """Count the devices that run a release and serve."""
+        return sum(
+            device.serves() for device in self.stage.devices if (has := device.installed()) and digest.startswith(has)
+        )
+
+    @property
+    def devices(self) -> int:
+        """How many there are."""
+        return len(self.stage.devices)
+
+
+def faulty(fleet: Fleet) -> None:
+    """A faulty release on the drill component."""
+    drill, good = fleet.drill, fleet.stage.devices[0].installed() or ""
+    fleet.release(faulty_release(fleet.stage.path / "faulty", "both"), "2026.2")
+    drill.inject_now("a faulty release is rolled out; its vendor's validator passes it")
+    rollout = fleet.roll_out()
+
+    def seen() -> bool:
+        view = fleet.look(rollout)
+        return view["reverted"] + view["silent"] > 0 or view["phase"] == "halted"
+
+    fleet.wait("a device failed", seen)
+    drill.reached("detect_s", "the first device says that it had to go back")
+    view = fleet.finish(rollout)
+    drill.expect(view["phase"] == "halted", f"it was not halted: {view['sentence']}")
+    drill.reached("halt_s", f"halted: {view['sentence']}")
+
+    def reverted() -> bool:
+        return all(one["standing"] not in ("applying", "silent") for one in fleet.look(rollout)["where"])
+
+    fleet.wait("every exposed device went back", reverted)
+    view = fleet.look(rollout)
+    drill.reached("revert_s", f"{view['reverted']} of {view['exposed']} exposed devices went back by themselves")
+    drill.expect(view["reverted"] + view["silent"] <= MAX_HARMED, f"more than {MAX_HARMED} devices were harmed")
+    fleet.wait("all devices serve", lambda: fleet.running(good) == fleet.devices)
+    drill.reached("restore_s", f"all {fleet.devices} devices run the last known good release and serve")
+
+
+def outage(fleet: Fleet) -> None:
+    """No word from devices for a while, in the middle of a rollout."""
+    drill, pipe = fleet.drill, fleet.pipe
+    assert pipe is not None
+    digest = fleet.release(good_release(fleet.stage.path / "good-2"), "2026.2")
+    rollout = fleet.roll_out()
+    fleet.wait("devices were exposed", lambda: fleet.look(rollout)["exposed"] > 0)
+    drill.inject_now("devices cannot reach the control plane any more")
+    pipe.cut()
+    before = fleet.look(rollout)
+    deadline = time.monotonic() + OUTAGE_S
+    while time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    view = fleet.look(rollout)
+    drill.reached("detect_s", f"no word for {OUTAGE_S:.0f} s; {view['pending']} leases are open")
+    drill.expect(view["exposed"] == before["exposed"], "devices were exposed during the outage")
+    drill.reached("halt_s", f"nothing advanced: {view['exposed']} exposed, as before")
+    drill.expect(fleet.serving() == fleet.devices, "a device stopped serving")
+    pipe.mend()
+    drill.step("devices can speak again")
+    view = fleet.finish(rollout)
+    drill.expect(view["verdict"] != "halt", f"an outage was taken for harm: {view['sentence']}")
+    fleet.wait("all devices have the release", lambda: fleet.running(digest) == fleet.devices)
+    drill.reached("restore_s", f"the rollout went on by itself, and all {fleet.devices} devices have the release")
+
+
+def controller(fleet: Fleet) -> None:
+    """The control plane is killed in the middle of a rollout."""
+    drill, stage = fleet.drill, fleet.stage
+    digest = fleet.release(good_release(stage.path / "good-2"), "2026.2")
+    rollout = fleet.roll_out()
+    fleet.wait("devices were exposed", lambda: fleet.look(rollout)["exposed"] > 0)
+    before = fleet.look(rollout)
+    drill.inject_now("the control plane is killed (SIGKILL)")
+    stage.kill_server()
+    fleet.wait("it does not answer", lambda: not _answers(fleet.office), 5.0)
+    drill.reached("detect_s", "it does not answer")
+    drill.expect(fleet.serving() == fleet.devices, "a device stopped serving without the control plane")
+    drill.reached("halt_s", f"nothing can advance; all {fleet.devices} devices serve meanwhile")
+    fleet.office = stage.start_server()
+    after = fleet.look(rollout)
+    drill.expect(after["exposed"] >= before["exposed"], "leases were lost")
+    drill.expect(after["confirmed"] >= before["confirmed"], "confirmations were lost")
+    drill.step(f"started again: it knows of {after['exposed']} exposed devices ({before['exposed']} before)")
+    fleet.finish(rollout)
+    fleet.wait("all devices have the release", lambda: fleet.running(digest) == fleet.devices)
+    drill.reached("restore_s", f"the rollout went on, and all {fleet.devices} devices have the release")
+
+
+def _answers(office: OfficeClient) -> bool:
+    try:
+        office.get("/healthz")
+    except TidegateError:
+        return False
+    return True
+
+
+def feed(fleet: Fleet) -> None:
+    """The vendor's feed is gone; a release that was taken in before still goes out."""
+    drill, stage = fleet.drill, fleet.stage
+    source = good_release(stage.path / "good-2")
+    digest = fleet.release(source, "2026.2")
+    drill.inject_now("the vendor's feed is gone, and all that was fetched from it outside the repository")
+    for path in (source, stage.path / "good", stage.path / "release-1", stage.path / "release-2"):
+        shutil.rmtree(path)
+    try:
+        fleet.release(source, "2026.3")
+        drill.expect(False, "a release was made of nothing")
+    except (BadInput, OSError) as error:
+        drill.reached("detect_s", f"the next release is refused: {error}")
+    drill.expect(fleet.serving() == fleet.devices, "a device stopped serving")
+    drill.reached("halt_s", f"all {fleet.devices} devices keep serving what they have")
+    fleet.seq = 2
+    fleet.finish(fleet.roll_out())
+    fleet.wait("all devices have the release", lambda: fleet.running(digest) == fleet.devices)
+    drill.reached(
+        "restore_s", f"the release at hand reached all {fleet.devices} devices from Tidegate's own repository"
+    )
+
+
+def log_restored(fleet: Fleet) -> None:
+    """The log is lost and restored; one that is older than the signed ledger must be refused."""
+    drill, stage = fleet.drill, fleet.stage
+    log, old, backup = stage.home.log, stage.path / "old", stage.path / "backup"
+    fleet.stage.stop_server()
+    _copy_log(log, old)
+    fleet.office = stage.start_server()
+    good = fleet.look(next(iter(fleet.office.get("/api/v1/rollouts")["rollouts"]))["rollout"])
+    fleet.office.post("/api/v1/components/edr-rules/budget", {"max_harmed_30d": 50}, "an event that the old one lacks")
+    time.sleep(1.5)  # until a checkpoint of the ledger covers it
+    stage.stop_server()
+    _copy_log(log, backup)
+    drill.inject_now("the log is gone")
+    for path in log.parent.glob(log.name + "*"):
+        path.unlink()
+    drill.reached("detect_s", "there is no log any more")
+    drill.expect(fleet.serving() == fleet.devices, "a device stopped serving without the control plane")
+    drill.reached("halt_s", f"nothing can advance; all {fleet.devices} devices serve meanwhile")
+    _restore(old, log)
+    try:
+        stage.start_server()
+        stage.stop_server()
+        drill.expect(False, "an older log was accepted, though the ledger was signed beyond it")
+    except Refused:
+        drill.step("the older backup is refused: the signed ledger goes beyond it")
+    _restore(backup, log)
+    fleet.office = stage.start_server()
+    again = fleet.look(good["rollout"])
+    drill.expect(again["confirmed"] == good["confirmed"], "the restored log tells another story")
+    drill.reached("restore_s", f"the newest backup is in place, and {again['confirmed']} confirmations are known again")
+
+
+def _copy_log(log: Path, to: Path) -> None:
+    to.mkdir()
+    for path in log.parent.glob(log.name + "*"):
+        shutil.copy2(path, to / path.name)
+
+
+def _restore(source: Path, log: Path) -> None:
+    for path in log.parent.glob(log.name + "*"):
+        path.unlink()
+    for path in source.iterdir():
+        shutil.copy2(path, log.parent / path.name)
+
+
+def keys(fleet: Fleet) -> None:
+    """The online keys are lost; the holders of the offline keys sign new ones."""
+    drill, stage = fleet.drill, fleet.stage
+    digest = fleet.release(good_release(stage.path / "good-2"), "2026.2")
+    stage.stop_server()
+    drill.inject_now("the online keys are lost")
+    lost = [path for path in stage.home.keys.glob("*.pem") if path.stem != "ledger"]
+    for path in lost:
+        path.unlink()
+    try:
+        stage.start_server()
+        stage.stop_server()
+        drill.expect(False, f"it started without {len(lost)} keys")
+    except Refused:
+        drill.reached("detect_s", f"the control plane does not start without its {len(lost)} online keys")
+    drill.expect(fleet.serving() == fleet.devices, "a device stopped serving")
+    drill.reached("halt_s", f"nothing can advance; all {fleet.devices} devices serve meanwhile")
+    bundle, home = str(stage.path / "online.bundle"), str(stage.home.path)
+    _tidegate("keys", "rotate", "online", "--output", bundle, "--home", home)
+    offline = [str(path) for path in sorted(stage.offline.glob("*.pem")) if path.stem.startswith(("root", "targets"))]
+    _tidegate("keys", "sign", bundle, *(word for path in offline for word in ("--key", path)))
+    _tidegate("keys", "import", bundle, "--home", home)
+    drill.step("the offline keys' holders signed new online keys")
+    fleet.office = stage.start_server()
+    fleet.finish(fleet.roll_out())
+    fleet.wait("all devices have the release", lambda: fleet.running(digest) == fleet.devices)
+    drill.reached("restore_s", f"devices follow the new keys: all {fleet.devices} took a release under them")
+
+
+def _tidegate(*words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tidegate", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise Refused(f"tidegate {' '.join(words[:2])} failed: {done.stderr.strip()[-300:]}")
+
+
+PLAYS: dict[str, Callable[[Fleet], None]] = {
+    "faulty-release": faulty,
+    "telemetry-outage": outage,
+    "controller-lost": controller,
+    "vendor-feed-gone": feed,
+    "log-restored": log_restored,
+    "keys-lost": keys,
+}
