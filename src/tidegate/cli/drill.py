@@ -82,17 +82,26 @@ def run(
     who = participant or [me()]
     if table_top:
         return _keep(_at_table(drill, found, who), home, json, {})
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result, proof = _on_fleet(drill, what, who, devices, keep)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return _keep(result, home, json, proof)
+
+
+def _on_fleet(
+    drill: Drill, what: str, who: list[str], devices: int, keep: Path | None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     with Stage(keep) as stage:
         fleet = Fleet(stage, drill)
         try:
             fleet.begin(devices)
             _play(fleet, drill, what)
             result = drill.result(who, devices)
-            proof = prove_in(stage, fleet.office, result)
+            return result, prove_in(stage, fleet.office, result)
         finally:
             fleet.end()
-    return _keep(result, home, json, proof)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

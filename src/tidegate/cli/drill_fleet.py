@@ -20,10 +20,12 @@ from tidegate.contingency.drill import Drill
 from tidegate.core.errors import BadInput, Refused, TidegateError
 
 MAX_HARMED = 2
-OBSERVE_S = 8
+OBSERVE_S = 10
 PATIENCE_S = 60.0
 LOOK_S = 0.1
 OUTAGE_S = 4.0
+SETTLE_S = 0.5
+"""What operators are shown may be a moment ahead of what is durable; what a device was told never is."""
 
 
 class Fleet:
@@ -107,6 +109,12 @@ class Fleet:
             device.serves() for device in self.stage.devices if (has := device.installed()) and digest.startswith(has)
         )
 
+    def returned(self, rollout: str, digest: str) -> bool:
+        """Say whether the devices that went back run a release again."""
+        back = {one["device_id"] for one in self.look(rollout)["where"] if one["standing"] == "reverted"}
+        mine = [device.installed() for device in self.stage.devices if device.device_id in back]
+        return all(one is not None and digest.startswith(one) for one in mine)
+
     @property
     def devices(self) -> int:
         """How many there are."""
@@ -137,8 +145,11 @@ def faulty(fleet: Fleet) -> None:
     view = fleet.look(rollout)
     drill.reached("revert_s", f"{view['reverted']} of {view['exposed']} exposed devices went back by themselves")
     drill.expect(view["reverted"] + view["silent"] <= MAX_HARMED, f"more than {MAX_HARMED} devices were harmed")
-    fleet.wait("all devices serve", lambda: fleet.running(good) == fleet.devices)
-    drill.reached("restore_s", f"all {fleet.devices} devices run the last known good release and serve")
+    drill.expect(fleet.returned(rollout, good), "a device that went back does not run its last known good release")
+    fleet.wait("all devices serve", lambda: fleet.serving() == fleet.devices)
+    drill.reached(
+        "restore_s", f"all {fleet.devices} devices serve; {fleet.running(good)} run the last known good release"
+    )
 
 
 def outage(fleet: Fleet) -> None:
@@ -150,6 +161,7 @@ def outage(fleet: Fleet) -> None:
     fleet.wait("devices were exposed", lambda: fleet.look(rollout)["exposed"] > 0)
     drill.inject_now("devices cannot reach the control plane any more")
     pipe.cut()
+    time.sleep(SETTLE_S)  # what was on its way in is decided by then
     before = fleet.look(rollout)
     deadline = time.monotonic() + OUTAGE_S
     while time.monotonic() < deadline:
@@ -174,6 +186,7 @@ def controller(fleet: Fleet) -> None:
     rollout = fleet.roll_out()
     fleet.wait("devices were exposed", lambda: fleet.look(rollout)["exposed"] > 0)
     before = fleet.look(rollout)
+    time.sleep(SETTLE_S)
     drill.inject_now("the control plane is killed (SIGKILL)")
     stage.kill_server()
     fleet.wait("it does not answer", lambda: not _answers(fleet.office), 5.0)
@@ -287,7 +300,7 @@ def keys(fleet: Fleet) -> None:
     _tidegate("keys", "rotate", "online", "--output", bundle, "--home", home)
     offline = [str(path) for path in sorted(stage.offline.glob("*.pem")) if path.stem.startswith(("root", "targets"))]
     _tidegate("keys", "sign", bundle, *(word for path in offline for word in ("--key", path)))
-    _tidegate("keys", "import", bundle, "--home", home)
+    _tidegate("keys", "import", bundle, "--at-rest", "--home", home)
     drill.step("the offline keys' holders signed new online keys")
     fleet.office = stage.start_server()
     fleet.finish(fleet.roll_out())

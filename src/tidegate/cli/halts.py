@@ -14,7 +14,6 @@ from tidegate.control.state import ServerState, fold
 from tidegate.control.timeline import build_timeline, find_subject
 from tidegate.control.views import device_view, rollout_view
 from tidegate.core.errors import NotFound, Refused, TidegateError
-from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.durable import read_bytes
 from tidegate.trust.ledger import CHECKPOINT
 
@@ -40,7 +39,7 @@ class Source:
                 self._state = self._read()
 
     def _read(self) -> ServerState:
-        log = SqliteLog(self._place.log)
+        log = self._place.open_log()
         try:
             return fold(event for _, event in log.read())
         finally:
@@ -91,7 +90,7 @@ class Source:
         ledger = open_ledger(self._place)
         if ledger is None or self._state is None:
             raise Refused("there is no ledger")
-        log = SqliteLog(self._place.log)
+        log = self._place.open_log()
         try:
             subject = find_subject(self._state, rollout=rollout)
             note = read_bytes(ledger.directory / CHECKPOINT, "the ledger's checkpoint")

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from securesystemslib.signer import Key
 
 from tidegate.cli.home import Home, default_home
+from tidegate.cli.keys_at_rest import take_in_at_rest
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.passphrase import open_keys, passphrase_of
 from tidegate.cli.show import moment, out, out_json, table
@@ -60,6 +61,7 @@ def take_in(
     passphrase_file: Path | None = None,
     passphrase_fd: int | None = None,
     why: str = "",
+    at_rest: bool = False,
     home: Path | None = None,
 ) -> None:
     """Hand a signed bundle in to the control plane; or take a PEM key that was made elsewhere into a directory.
@@ -71,6 +73,7 @@ def take_in(
         passphrase_file: The key's passphrase, before and after, from a file.
         passphrase_fd: The same from an open file descriptor.
         why: The reason, for the record.
+        at_rest: Take the bundle in though no server runs: the way back when the online keys are lost.
         home: The control plane's directory.
     """
     data = [read_bytes(path, "the file") for path in file]
@@ -81,8 +84,11 @@ def take_in(
         _made(directory, name, import_key(file[0], directory, name, word if b"ENCRYPTED" in data[0] else None, word))
         return
     bundle = merge_bundles([read_bundle(each) for each in data])
-    found = OfficeClient(home).post("/api/v1/ceremonies", {"bundle": plain(bundle)}, why)
-    changed = ", ".join(found["changed"])
+    if at_rest:
+        roles = take_in_at_rest(Home(home or default_home()), bundle, why)
+    else:
+        roles = OfficeClient(home).post("/api/v1/ceremonies", {"bundle": plain(bundle)}, why)["changed"]
+    changed = ", ".join(roles)
     out(f"In force now: {changed}." if changed else "All of it was in force already.")
 
 

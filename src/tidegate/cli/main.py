@@ -50,6 +50,8 @@ for _path, _name, _help in (
     ("tidegate.cli.contingency:app", "contingency", "Check contingency plans; pack them for when everything is down."),
     ("tidegate.cli.drill:app", "drill", "Try contingency plans with a clock: on a real test fleet, or at a table."),
     ("tidegate.cli.incident:app", "incident", "Incidents: the record, the legal clocks, the reports."),
+    ("tidegate.cli.loss:app", "loss", "What an outage costs, with ranges, and what a budget, a cap or a vendor saves."),
+    ("tidegate.cli.notice:app", "notice", "Public notices: drafted from the record, approved by name, then published."),
     ("tidegate.cli.recovery:app", "recovery", "Schedule the repair of devices that need hands, and work it off."),
     ("tidegate.cli.timeline:app", "timeline", "A signed account of who was exposed to what, when; and its check."),
 ):

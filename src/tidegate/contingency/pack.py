@@ -101,8 +101,8 @@ def plans_page(plans: PlanSet, key: str, made: str) -> str:
         for plan in plans.plans
     ]
     head = (
-        f"<h1>Contingency plans</h1><p class=soft>{len(plans.plans)} plans, made {escape(made)}. This page works without"
-        " a network. Print it and keep it where the power of the servers does not matter.</p>"
+        f"<h1>Contingency plans</h1><p class=soft>{len(plans.plans)} plans, made {escape(made)}. This page works"
+        " without a network. Print it and keep it where the power of the servers does not matter.</p>"
         f"{table(['plan', 'service', 'when this fails', 'owner', 'RTO'], rows)}"
     )
     foot = f"<h2>Whether this is genuine</h2><p><code>tidegate contingency verify BUNDLE --key {escape(key)}</code></p>"

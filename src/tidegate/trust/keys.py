@@ -86,10 +86,11 @@ def online_signer(directory: Path, role: str, allowed: Collection[str]) -> Crypt
         NotFound: if there is no key.
         Untrusted: if none is the one that the repository names.
     """
-    following = key_path(directory, f"{role}.next")
-    signer = load_signer(key_path(directory, role))
-    if signer.public_key.keyid in allowed:
-        return signer
+    standing, following = key_path(directory, role), key_path(directory, f"{role}.next")
+    if standing.exists() or not following.exists():  # a key that was lost is no reason not to take the next
+        signer = load_signer(standing)
+        if signer.public_key.keyid in allowed:
+            return signer
     if following.exists():
         signer = load_signer(following)
         if signer.public_key.keyid in allowed:
