@@ -1,4 +1,4 @@
-"""The way back when online keys are lost: the key that was made to follow is taken, and a bundle can come in at rest."""
+"""The way back when online keys are lost: the key that was made to follow is taken though the old one is gone."""
 
 from __future__ import annotations
 
