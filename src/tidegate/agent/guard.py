@@ -48,12 +48,11 @@ def locked(component_dir: Path) -> Iterator[None]:
 
 
 def sync_directory(directory: Path) -> None:
-    if os.name != "nt":  # Windows has no such call: there the names go with the rename
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write(path: Path, value: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from tidegate.agent.marks import Marks
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.model import Manifest
 from tidegate.core.wire import decode, encode
-from tidegate.trust.durable import make_directory, replace, room_for, sync_dir, write_durably
+from tidegate.trust.durable import make_directory, room_for, sync_dir, write_durably
 from tidegate.trust.errors import DiskFull
 
 MANIFEST = ".manifest.json"
@@ -93,7 +93,7 @@ class Slots:
                 write_durably(partial / MANIFEST, data)
                 if self.path(digest).exists():  # a slot without its manifest: never whole, so nothing points here
                     shutil.rmtree(self.path(digest))
-                replace(partial, self.path(digest))
+                partial.rename(self.path(digest))
                 sync_dir(self.slots)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

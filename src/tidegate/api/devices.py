@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api.reading import body_of, who_of
+from tidegate.api.reading import body_of, read_as, who_of
 from tidegate.control import acts, identities
+from tidegate.control.quarantine import quarantine
+from tidegate.control.state import ServerState
 from tidegate.control.views import device_view
 from tidegate.control.why import find_device, why
 from tidegate.core.errors import BadInput
 from tidegate.log.events import Event
 
 MOST_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRequest:
+    """Whom to quarantine: `group` is NAME=VALUE of a label or token=ID; `devices` are ids or numbers besides."""
+
+    group: str = ""
+    devices: tuple[str, ...] = ()
 
 
 async def listing(request: Request) -> Response:
@@ -86,6 +97,19 @@ async def reinstate(request: Request) -> Response:
     return await _by_name(request, identities.reinstate_device, "reinstated")
 
 
+async def quarantine_group(request: Request) -> Response:
+    """Set aside what a group of devices reports: it is evidence of nothing, and they get no lease."""
+    office = request.app.state.office
+    body = await body_of(request)
+    by, said = who_of(body), read_as(QuarantineRequest, body, "quarantine")
+
+    def act(state: ServerState, now_ms: int) -> tuple[list[Event], list[int]]:
+        devices = [find_device(state, name).device.index for name in said.devices]
+        return quarantine(state, now_ms, by, group=said.group, devices=devices)
+
+    return JSONResponse({"quarantined": await office.controller.ask(act)})
+
+
 async def _by_name(request: Request, act: Callable[..., tuple[list[Event], int]], word: str) -> Response:
     office = request.app.state.office
     by = who_of(await body_of(request))
@@ -109,6 +133,7 @@ async def signal(request: Request) -> Response:
 ROUTES = [
     Route("/api/v1/devices", listing),
     Route("/api/v1/inventory", inventory),
+    Route("/api/v1/devices/quarantine", quarantine_group, methods=["POST"]),
     Route("/api/v1/devices/{name}", one),
     Route("/api/v1/devices/{name}/why", explain),
     Route("/api/v1/devices/{name}/reinstate", reinstate, methods=["POST"]),

@@ -104,6 +104,27 @@ def reinstate(device: str, /, *, why: str, home: Path | None = None) -> None:
     out(f"Device number {done['reinstated']} may speak again.")
 
 
+@app.command
+def quarantine(*devices: str, why: str, group: str = "", home: Path | None = None, json: bool = False) -> None:
+    """Set aside what devices have reported and will report: they lie. It is evidence of nothing, and they get no lease.
+
+    In the window a treated one counts as failed and a placebo one as fine, whatever they said: nothing advances because
+    of it. A halt that rests on their reports no longer bars the release.
+
+    Args:
+        devices: Their ids, the first digits of them, or their numbers.
+        why: What was seen, for the record.
+        group: NAME=VALUE of a label, or token=ID: all devices of this group.
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    done = OfficeClient(home).post("/api/v1/devices/quarantine", {"group": group, "devices": list(devices)}, why)
+    if json:
+        out_json(done)
+    else:
+        out(f"{len(done['quarantined']):,} devices are quarantined. One by one back: tidegate device reinstate NUMBER")
+
+
 def _pairs(labels: dict[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
 

@@ -21,6 +21,7 @@ MARKS: dict[str, tuple[str, str]] = {
 }
 MOST_MARKS = 400
 BAR = 24
+CURE = "; if they lie: tidegate device quarantine --group {group} --why ..."
 
 
 def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
@@ -35,6 +36,9 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     verdict = Text(f"{found['phase']}", style=f"bold {LIGHT.get(found['phase'], '')}")
     verdict.append(f"  {found['sentence']}", style="not bold default")
     lines.append(verdict)
+    lines += [Text(cluster["sentence"] + CURE.format(**cluster), style="yellow") for cluster in found["clusters"][:3]]
+    if found["set_aside"]:
+        lines.append(Text(f"{found['set_aside']:,} devices are quarantined: their reports are set aside", style="dim"))
     if found.get("speed") and not found["ended_ms"]:
         lines.append(Text(found["speed"]["sentence"], style="dim"))
     head = title or f"{found['component']} {found['release']['version']}"

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tidegate.cli.show import duration, out, out_json, table
-from tidegate.core.errors import BadInput
+from tidegate.cli.show import console, duration, out, out_json, table
+from tidegate.core.errors import BadInput, TidegateError
+from tidegate.sim.messages_checks import Broken
 from tidegate.sim.outcome import summarise
 from tidegate.sim.plot import check_plot_path, plot_run
 from tidegate.sim.run import simulate as play
@@ -28,7 +29,7 @@ def simulate(
     """Play a scenario: the shipped rules on a made-up fleet with a made-up defect.
 
     Args:
-        scenario: A TOML file, or the name of a scenario that comes with Tidegate.
+        scenario: A TOML file, or the name of a scenario that comes with Tidegate; /dev/stdin reads a pipe.
         replicates: How often; default: the scenario's.
         seed: One seed gives one result; default: the scenario's.
         fidelity: counts (a billion devices), columns (each device), messages (each message), or auto.
@@ -47,7 +48,12 @@ def simulate(
         found = replace(found, seed=seed)
     if plot is not None:
         check_plot_path(plot)
-    runs, wall_s = play(found, fidelity, processes)
+    try:
+        with console.status("plays") as status:
+            told = (lambda _: None) if json else lambda n: status.update(f"{n:,} of {found.replicates:,} runs")
+            runs, wall_s = play(found, fidelity, processes, told)
+    except Broken as error:
+        raise TidegateError(str(error)) from error
     result = summarise(found, runs, wall_s)
     if plot is not None:
         plot_run(found, runs, plot)

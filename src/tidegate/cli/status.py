@@ -28,11 +28,10 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             out(f"Keys: {warning}")
         for device in found["barred"]:
             out(f"Device {device['index']} ({device['device_id'][:12]}): {device['why']}")
-        for asked in found["waiting"]:
-            number = asked["number"]
-            out(f"Request {number} of {asked['asked_by']} waits ({asked['reason']}): tidegate approve grant {number}")
         rollout_table(found["rollouts"])
         for rollout in found["rollouts"]:
+            for cluster in rollout["clusters"]:
+                out(f"{rollout['rollout']}: {cluster['sentence']}.")
             if rollout["speed"] and not rollout["ended_ms"]:
                 out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
     return 1 if found["trouble"] else 0

@@ -39,6 +39,8 @@ class Identities:
     """Index -> by whom and why."""
     copied: dict[int, str] = field(default_factory=lambda: {})
     """Index -> what was seen that one device cannot do."""
+    quarantined: dict[int, str] = field(default_factory=lambda: {})
+    """Index -> by whom and why its reports were set aside."""
     condemned: dict[int, dict[str, Condemned]] = field(default_factory=lambda: {})
     """Index -> digests that the device took back for good."""
     policy: Policy = field(default_factory=Policy)
@@ -50,7 +52,10 @@ class Identities:
                 self.revoked[event.body["index"]] = f"{event.who}: {event.why}"
             case "device_copied":
                 self.copied[event.body["index"]] = event.why
+            case "devices_quarantined":
+                self.quarantined.update(dict.fromkeys(event.body["indexes"], f"{event.who}: {event.why}"))
             case "device_reinstated":
+                self.quarantined.pop(event.body["index"], None)
                 self.revoked.pop(event.body["index"], None)
                 self.copied.pop(event.body["index"], None)
             case "policy_set":
@@ -71,11 +76,13 @@ class Identities:
         if index in self.copied:
             seen = f"this device's credential was seen in two places ({self.copied[index]})"
             return f"{seen}; it gets no lease until a person has looked"
+        if index in self.quarantined:
+            return f"this device is quarantined, what it reports is no evidence ({self.quarantined[index]})"
         return ""
 
     def check(self, index: int) -> None:
         """Refuse a device that may not speak. Raises Barred."""
-        if (self.revoked or self.copied) and (why := self.barred(index)):
+        if (self.revoked or self.copied or self.quarantined) and (why := self.barred(index)):
             raise Barred(why)
 
 
@@ -95,12 +102,15 @@ def revoke_device(state: ServerState, now_ms: int, by: Who, row: DeviceRow) -> t
 
 
 def reinstate_device(state: ServerState, now_ms: int, by: Who, row: DeviceRow) -> tuple[list[Event], int]:
-    """Let a device that was revoked or flagged speak again. Raises BadInput without a reason, Refused if it may."""
+    """Let a device that was revoked, flagged or quarantined speak again; what was set aside stays so.
+
+    Raises BadInput without a reason, Refused if it may.
+    """
     index = row.device.index
     if not by.why:
         raise BadInput("say why: who found the copy, and what became of it")
     if not state.identities.barred(index):
-        raise Refused(f"device number {index} is neither revoked nor flagged as copied")
+        raise Refused(f"device number {index} is neither revoked nor quarantined nor flagged as copied")
     return [_act(now_ms, "device_reinstated", by.who, by.why, {"index": index})], index
 
 
@@ -128,7 +138,7 @@ def identity_view(identities: Identities, index: int) -> dict[str, Any]:
 
 def barred_view(state: ServerState) -> list[dict[str, Any]]:
     """List the devices that may not speak."""
-    found = sorted({*state.identities.revoked, *state.identities.copied})
+    found = sorted({*state.identities.revoked, *state.identities.copied, *state.identities.quarantined})
     return [
         {"index": i, "device_id": state.devices[i].device.device_id, "why": state.identities.barred(i)} for i in found
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from tidegate.control.acts import Who, find_release
 from tidegate.control.state import Release, ServerState
 from tidegate.core.assign import rank
+from tidegate.core.bounds import halts
 from tidegate.core.caps import Cap
 from tidegate.core.errors import BadInput, Refused
 from tidegate.core.forecast import Forecast, forecast
@@ -17,7 +18,9 @@ from tidegate.core.limits import Lanes, Limit
 from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
 from tidegate.core.looks_budget import Account, severity_plans
 from tidegate.core.model import Budget, Candidate, PlanState
-from tidegate.core.rollout import RolloutSpec
+from tidegate.core.reading import log_evidence_of_harm
+from tidegate.core.rollout import Rollout, RolloutSpec
+from tidegate.core.rounds import rounds
 from tidegate.core.scouts import choose_scouts
 from tidegate.core.wire import encode, plain
 from tidegate.log.events import Act, Event
@@ -33,7 +36,6 @@ class StartRequest:
     `limits` and `lanes` keep services up; `at_risk` names services that could fall all the same, each with the person
     who must approve (or nobody), and `approved_by` who has. `canary` 0 stands for max_harmed, `max_silent` 0 for no
     smaller budget, `observe_s` 0 for a few times the soak.
-    `override_halt` goes on with a candidate that was halted, which takes two people.
     """
 
     component: str
@@ -59,7 +61,6 @@ class StartRequest:
     scouts: tuple[str, ...] = ()
     shadow: bool = False
     allow_hold: bool = False
-    override_halt: bool = False
 
 
 def start_rollout(
@@ -83,13 +84,14 @@ def start_rollout(
     """
     release = find_release(state, said.component, said.release)
     _approved(said)
-    roster = _roster(state, release, said)
+    roster = _roster(state, release, said.scope)
     observe_s = said.observe_s or max(OBSERVE_PER_SOAK * release.manifest.health.soak_s, LEAST_GRACE_S)
     try:
         account = _account(state, release, said)
         budget = _budget(said, account)
         outlook = _outlook(len(roster), budget, said, observe_s)
         looks, looks_silent = _looks(len(roster), budget, said, account, outlook)
+        caps = tuple(Cap(label, most) for label, most in sorted(said.caps.items()))
         certain = certain_ring_count(len(roster), budget.max_harmed, budget.first_ring)
         spec = RolloutSpec(
             rollout=rollout,
@@ -109,9 +111,10 @@ def start_rollout(
             soak_s=release.manifest.health.soak_s,
             lease_ttl_s=max(LEAST_GRACE_S, observe_s),
             spread_s=said.spread_s,
-            caps=tuple(Cap(label, most) for label, most in sorted(said.caps.items())),
             limits=said.limits,
             lanes=said.lanes,
+            caps=caps,
+            cap_rounds=rounds(caps, (state.devices[i].device.labels for i in roster), said.limits, said.lanes),
             scope=tuple(f"{name}={value}" for name, value in sorted(said.scope.items())),
         )
     except ValueError as error:
@@ -133,23 +136,20 @@ def _approved(said: StartRequest) -> None:
             raise Refused(f"service {service} could fall, and that needs the word of {approver} (--approved-by)")
 
 
-def _roster(state: ServerState, release: Release, said: StartRequest) -> tuple[int, ...]:
+def _roster(state: ServerState, release: Release, scope: dict[str, str]) -> tuple[int, ...]:
     component = release.manifest.component
     active = state.active.get(component)
     if active is not None:
         raise Refused(f"rollout {active} of {component} is active; abort it or wait until it ends")
     spent = [r for r in state.rollouts.values() if r.spec.candidate.sha256 == release.digest]
-    halted = bool(spent) and spent[-1].phase is PlanState.HALTED and spent[-1].verdict == "halt"
-    if halted and not said.override_halt:
+    if spent and spent[-1].phase is PlanState.HALTED and spent[-1].verdict == "halt" and _still_halts(spent[-1]):
         raise Refused(f"this candidate was halted in rollout {spent[-1].spec.rollout}: {spent[-1].sentence}")
-    if said.override_halt and not halted:
-        raise BadInput("override_halt is for a candidate that was halted, and this one was not")
     roster = tuple(
         row.device.index
         for row in state.devices
         if row.enrolled_ms <= release.logged_ms
         and row.installed.get(component) != release.digest
-        and all(row.device.labels.get(name) == value for name, value in said.scope.items())
+        and all(row.device.labels.get(name) == value for name, value in scope.items())
         and not state.identities.barred(row.device.index)
     )
     if not roster:
@@ -157,6 +157,11 @@ def _roster(state: ServerState, release: Release, said: StartRequest) -> tuple[i
             "no device is in scope: devices count that were enrolled before the release was logged and do not run it"
         )
     return roster
+
+
+def _still_halts(rollout: Rollout) -> bool:
+    """Say whether a halt still stands: not if it rested on reports that have been set aside since."""
+    return not rollout.evidence.aside or bool(halts(log_evidence_of_harm(rollout), rollout.spec.budget.false_halt))
 
 
 def _account(state: ServerState, release: Release, said: StartRequest) -> Account:

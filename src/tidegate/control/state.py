@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.control.asked import Approvals
 from tidegate.control.identities import Identities
-from tidegate.control.operators import Operators
+from tidegate.core.aside import set_aside
 from tidegate.core.assign import device_key
 from tidegate.core.caps import InFlight
 from tidegate.core.looks_budget import Account, Rolling
@@ -68,6 +67,7 @@ class DeviceRow:
     last_seq: int = 0
     last_heard_ms: int = 0
     last_report: Reported | None = None
+    token_id: str = ""
 
 
 @dataclass(slots=True)
@@ -87,8 +87,6 @@ class ServerState:
         self.by_public_key: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
         self.identities = Identities()
-        self.operators = Operators()
-        self.approvals = Approvals()
         self.releases: dict[str, Release] = {}
         self.promoted: dict[str, int] = {}
         """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
@@ -129,7 +127,8 @@ class ServerState:
 
     def _enrolled(self, event: Enrolled) -> None:
         device = Device(event.index, event.device_id, device_key(event.device_id), dict(event.labels))
-        self.devices.append(DeviceRow(device, event.public_key, event.at_ms, dict(event.facts)))
+        row = DeviceRow(device, event.public_key, event.at_ms, dict(event.facts), token_id=event.token_id)
+        self.devices.append(row)
         self.by_id[event.device_id] = event.index
         if event.public_key:
             self.by_public_key[event.public_key] = event.index
@@ -191,8 +190,9 @@ class ServerState:
         self.acts.append(event)
         body = event.body
         match event.what:
-            case "token_created" | "token_revoked":
-                self._token(event)
+            case "token_created":
+                token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
+                self.tokens[token.token_id] = token
             case "release_logged":
                 manifest = read(Manifest, body["manifest"], "manifest")
                 terms = read(ReleaseTerms, body["terms"], "terms")
@@ -215,20 +215,20 @@ class ServerState:
             case "device_signalled":
                 for name in self.active.values():
                     self._signalled(self.rollouts[name], body["index"])
+            case "devices_quarantined":
+                self._quarantined(event)
             case "device_retired":
                 self.in_flight.leave(body["index"])
             case _:  # an act that changes no state is on record all the same
-                for fold in (self.identities, self.operators, self.approvals):
-                    fold.act(event)
+                self.identities.act(event)
 
-    def _token(self, event: Act) -> None:
-        body = event.body
-        if event.what == "token_created":
-            token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
-            self.tokens[token.token_id] = token
-        else:
-            token = self.tokens[body["token_id"]]
-            token.expires_ms = min(token.expires_ms, event.at_ms)
+    def _quarantined(self, event: Act) -> None:
+        """Set aside what devices have reported, in rollouts that have ended too: their halt may have rested on it."""
+        self.identities.act(event)
+        for rollout in self.rollouts.values():
+            for index in event.body["indexes"]:
+                if index in rollout.position:
+                    set_aside(rollout, rollout.position[index])
 
     def _signalled(self, rollout: Rollout, index: int) -> None:
         """Count a device that is down as harmed, and as using its groups' caps again, until it is retired."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.control.quarantine import clusters_of
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.admission import main_room
 from tidegate.core.assign import SHARE_ONE
@@ -57,11 +58,21 @@ def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: 
         "caps": {cap.label: cap.at_most for cap in spec.caps},
         "limits": {limit.name: limit.at_most for limit in spec.limits},
         "lanes": {one.service: [lane.name for lane in one.lanes] for one in spec.lanes},
+        "set_aside": len(evidence.aside),
+        "clusters": _clusters(state, rollout, now_ms),
         "speed": _speed(state, release, now_ms, rollout.devices) if release else None,
     }
     if devices:
         view["where"] = [_standing(state, rollout, position, now_ms) for position in range(rollout.devices)]
     return view
+
+
+def _clusters(state: ServerState, rollout: Rollout, now_ms: int) -> list[Json]:
+    """Show the groups whose reports cluster, where it can still matter: in the component's newest rollout."""
+    if rollout is not state.newest_rollout(rollout.spec.component):
+        return []
+    found = clusters_of(state, rollout, now_ms)
+    return [{**plain(one), "group": "=".join(one.group), "sentence": one.sentence} for one in found]
 
 
 def _speed(state: ServerState, release: Release, now_ms: int, devices: int) -> Json:

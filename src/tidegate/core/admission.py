@@ -42,10 +42,17 @@ class Never:
 
 
 def accepts(rollout: Rollout, ring: int, now_ms: int) -> bool:
-    """Say whether a ring still takes its members: from its opening, for the spread and one observation time."""
+    """Say whether a ring still takes its members: from its opening, for the spread and one observation time.
+
+    Where caps or lanes hold members back, as long as there is a lease in each observation time, and for so many of
+    them as the slowest group needs: who waits for a cap is not away.
+    """
     if ring not in rollout.opened_ms or ring in rollout.closed:
         return False
-    return now_ms < rollout.opened_ms[ring] + (rollout.spec.spread_s + rollout.spec.observe_s) * 1000
+    spec, opened_ms = rollout.spec, rollout.opened_ms[ring]
+    takes_ms = (spec.spread_s + spec.observe_s) * 1000
+    moves = rollout.granted_ms.get(ring, opened_ms) + takes_ms
+    return now_ms < max(opened_ms + takes_ms, min(moves, opened_ms + takes_ms * spec.cap_rounds))
 
 
 def admit(

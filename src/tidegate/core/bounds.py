@@ -125,12 +125,25 @@ def log_halting(
     Source: e-processes and Ville's inequality (Ramdas et al., "Game-theoretic statistics and safe anytime-valid
     inference", 2023); the odds-ratio mixture is the noncentral hypergeometric likelihood, bounded by the binomial.
     """
+    odds = log_odds(treated, placebo, treated_failed, placebo_failed).sum(axis=-1)
+    return log_both(odds, log_count_channel(exposed, treated_reverted, reverted_bound))
+
+
+def log_odds(treated: Numbers, placebo: Numbers, treated_failed: Numbers, placebo_failed: Numbers) -> Floats:
+    """Weigh each batch by itself against each of `ODDS_RATIOS`: what `log_halting` adds up over batches.
+
+    Arguments and errors are those of `log_halting`. Returns ln(psi**y / (1 - pi + pi psi)**(y + x)), shape (ratios,
+    batches) or (ratios, replicates, batches).
+    """
     m, c, y, x = _counts(treated, placebo, treated_failed, placebo_failed)
     total = m + c
     share = np.divide(m, total, out=np.zeros_like(m), where=total > 0)
-    logs = [(y * math.log(psi) - (y + x) * np.log1p(share * (psi - 1.0))).sum(axis=-1) for psi in ODDS_RATIOS]
-    both_arms = log_sum_exp(np.stack(logs), axis=0) - math.log(len(ODDS_RATIOS))
-    reverted = log_count_channel(exposed, treated_reverted, reverted_bound)
+    return np.stack([y * math.log(psi) - (y + x) * np.log1p(share * (psi - 1.0)) for psi in ODDS_RATIOS])
+
+
+def log_both(odds: Floats, reverted: Floats) -> Floats:
+    """Join the two channels: `odds` as `log_odds` gives them, added up over batches, and the reverted channel."""
+    both_arms = log_sum_exp(odds, axis=0) - math.log(len(ODDS_RATIOS))
     return np.logaddexp(both_arms, reverted) - math.log(2.0)
 
 

@@ -31,7 +31,7 @@ def next_due(rollout: Rollout, now_ms: int) -> ClosedRing | Verdict | None:
         return halt(rollout.ring_open, math.exp(min(evidence_of_harm, LOG_CEILING)), found)
     if rollout.spec.shadow and rollout.closed:
         return measured(rollout, found)
-    if rollout.covered == rollout.devices:
+    if rollout.covered == rollout.countable:
         return complete(rollout.ring_open, found)
     if rollout.phase is PlanState.PAUSED:
         return None
@@ -113,10 +113,13 @@ def _certain_size(rollout: Rollout, now_ms: int) -> int:
 
 
 def _placebo(rollout: Rollout, so_far: int, size: int) -> int | None:
-    """Give the placebo devices planned beside a ring of `size`: their share, where it is part of a planned ring."""
+    """Give the placebo devices planned beside a ring of `size`: their share, where it is part of a planned ring.
+
+    The last planned ring has none: nobody is left. Where the certain rule carries it in small rings there are some.
+    """
     looks = rollout.spec.looks
     ring = next((k for k, end in enumerate(looks.sizes) if end > so_far), None) if looks is not None else None
-    if looks is None or ring is None:
+    if looks is None or ring is None or not looks.placebo[ring]:
         return None
     return round(looks.placebo[ring] * size / looks.treated(ring))
 

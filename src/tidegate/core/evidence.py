@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -106,6 +107,10 @@ class Evidence:
         self.exposed = self.confirmed = self.reverted = 0
         self.late_exposed = self.late_confirmed = self.late_reverted = 0
         self.signalled: set[int] = set()
+        self.reverted_in: dict[int, set[int]] = {}
+        """Who reverted, by ring: few; the late are not among them."""
+        self.aside: set[int] = set()
+        """Whose reports an operator has set aside."""
 
     def grant(self, position: int, ring: int, arm: Arm, at_ms: int, *, late: bool = False) -> None:
         """Fold one lease. A late treated lease counts in row 0, apart from every ring."""
@@ -140,12 +145,16 @@ class Evidence:
         """
         if self.ring_at_lease[position] != ring or self.state[position] != LeaseState.PENDING:
             return False
+        if position in self.aside:
+            return False
         treated, late = bool(self.treated_lease[position]), bool(self.late[position])
         end = _ENDS[outcome]
         row = 0 if treated and late else ring
         self.state[position] = end
         self._waiting[row][0 if treated else 1].add(int(self.leased_ms[position]), -1)
         self._counts[row][0 if treated else 1, end] += 1
+        if row and end is LeaseState.REVERTED:
+            self.reverted_in.setdefault(row, set()).add(position)
         if treated:
             self.confirmed += int(end is LeaseState.CONFIRMED)
             self.reverted += int(end is LeaseState.REVERTED)
@@ -172,6 +181,41 @@ class Evidence:
             self.late_confirmed -= int(late)
             self.late_reverted += int(late)
         return True
+
+    def set_aside(self, position: int, open_rings: Sequence[int]) -> None:
+        """Fold the setting aside of a device's reports: its treated lease is unanswered again, its placebo leases fine.
+
+        Args:
+            position: the device.
+            open_rings: those of its rings that are not frozen.
+        """
+        self.aside.add(position)
+        self.signalled.discard(position)
+        if self.treated_lease[position]:
+            self._unanswer(position)
+        for ring in open_rings:
+            placebo = not (self.treated_lease[position] and self.ring_at_lease[position] == ring)
+            if placebo and position in self.reverted_in.get(ring, ()):
+                self._counts[ring][1, LeaseState.REVERTED] -= 1
+                self._counts[ring][1, LeaseState.CONFIRMED] += 1
+        if not self.treated_lease[position] and self.state[position] == LeaseState.PENDING:
+            self._waiting_for(position).add(int(self.leased_ms[position]), -1)
+            self._counts[int(self.ring_at_lease[position])][1, LeaseState.CONFIRMED] += 1
+            self.state[position] = LeaseState.CONFIRMED
+
+    def _unanswer(self, position: int) -> None:
+        state, late = LeaseState(int(self.state[position])), int(self.late[position])
+        if state is LeaseState.PENDING:
+            return
+        row = self._counts[0 if late else int(self.ring_at_lease[position])]
+        row[0, state] -= 1
+        confirmed = int(state is LeaseState.CONFIRMED)
+        self.confirmed -= confirmed
+        self.reverted -= 1 - confirmed
+        self.late_confirmed -= late * confirmed
+        self.late_reverted -= late * (1 - confirmed)
+        self.state[position] = LeaseState.PENDING
+        self._waiting_for(position).add(int(self.leased_ms[position]))
 
     def silent(self, now_ms: int, observe_ms: int) -> int:
         """Exposed devices of which nothing has been heard within the observation time."""

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tidegate.core.aside import without
 from tidegate.core.bounds import log_count_channel, log_halting
 from tidegate.core.evidence import ArmCounts
 from tidegate.core.looks import LookPlan
@@ -52,6 +53,9 @@ def _rings(rollout: Rollout, *, silent_only: bool = False) -> list[RingCounts]:
         if frozen is not None:
             m, c, y, x = frozen.treated, frozen.placebo, frozen.treated_failed, frozen.placebo_failed
             back, back_placebo = frozen.treated_reverted, frozen.placebo_reverted
+            if (out := rollout.aside.get(ring)) is not None:
+                y, x = min(y + out.treated - out.treated_failed, m), max(x - out.placebo_failed, 0)
+                back, back_placebo = back - out.treated_reverted, back_placebo - out.placebo_reverted
         else:
             treated = rollout.evidence.arm(ring, Arm.TREATED, 0, rollout.observe_ms)
             placebo = rollout.evidence.arm(ring, Arm.PLACEBO, 0, rollout.observe_ms)
@@ -97,18 +101,17 @@ def log_evidence_of_harm(rollout: Rollout) -> float:
     would make an outage look like harm. The mean of three e-processes is one.
     """
     evidence, budget = rollout.evidence, rollout.spec.budget
-    blocks = [
-        (ring.treated, ring.placebo, ring.treated_failed, ring.placebo_failed) for ring in rollout.closed.values()
-    ]
+    exposed = evidence.exposed - (rollout.devices - rollout.countable)
+    blocks = [without(rollout, ring) for ring in rollout.closed.values()]
     table = np.array(blocks or [(0, 0, 0, 0)], dtype=np.float64)
     two = log_halting(
         table[:, 0],
         table[:, 1],
         table[:, 2],
         table[:, 3],
-        exposed=evidence.exposed,
+        exposed=exposed,
         treated_reverted=evidence.reverted,
         reverted_bound=budget.reverted_bound,
     )
-    signals = log_count_channel(evidence.exposed, len(evidence.signalled), budget.signalled_bound)
+    signals = log_count_channel(exposed, len(evidence.signalled), budget.signalled_bound)
     return float(np.logaddexp(math.log(2 / 3) + two, math.log(1 / 3) + signals))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.core.aside import Aside, silent_members
 from tidegate.core.caps import Cap
 from tidegate.core.evidence import Evidence
 from tidegate.core.limits import Lanes, Limit
@@ -91,7 +92,7 @@ class RolloutSpec:
     carries the whole fleet; `looks_silent` are those of the smaller budget for silent devices. `planned_rings` is what
     a good update will take. `scouts` are roster positions that go first and are in no ring. In a `shadow` rollout every
     lease is a placebo: it measures the background and changes nothing. `limits` and `lanes` keep services up, over
-    all rollouts together.
+    all rollouts together. `cap_rounds` are the observation times that caps and lanes make the slowest group wait.
     """
 
     rollout: str
@@ -114,6 +115,7 @@ class RolloutSpec:
     caps: tuple[Cap, ...] = ()
     limits: tuple[Limit, ...] = ()
     lanes: tuple[Lanes, ...] = ()
+    cap_rounds: int = 1
     scope: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -157,8 +159,13 @@ class Rollout:
         self.evidence = Evidence(self.rings)
         self.phase = PlanState.OPEN
         self.opened_ms: dict[int, int] = {}
+        self.granted_ms: dict[int, int] = {}
+        """The newest treated lease of each ring, where caps or lanes may hold members back."""
         self.closed: dict[int, ClosedRing] = {}
         self.overdue: set[int] = set()
+        self.silent_in: dict[int, frozenset[int]] = {}
+        self.aside: dict[int, Aside] = {}
+        """Of each frozen ring, what was set aside since."""
         self.sentence = "started; no ring is open yet"
         self.verdict = ""
         self.ended_ms: int | None = None
@@ -170,6 +177,8 @@ class Rollout:
 
     def lease(self, position: int, ring: int, arm: Arm, at_ms: int, *, late: bool) -> None:
         """Fold a lease."""
+        if self.spec.cap_rounds > 1 and arm is Arm.TREATED and not late:
+            self.granted_ms[ring] = at_ms
         self.evidence.grant(position, ring, arm, at_ms, late=late)
 
     def report(self, position: int, ring: int, outcome: Outcome) -> bool:
@@ -188,6 +197,7 @@ class Rollout:
 
     def close_ring(self, closed: ClosedRing) -> None:
         """Fold the closing of a ring; its devices without a lease are late from now on."""
+        self.silent_in[closed.ring] = silent_members(self, closed.ring)
         self.closed[closed.ring] = closed
         self.overdue.update(closed.late)
 
@@ -215,6 +225,11 @@ class Rollout:
     def covered(self) -> int:
         """Devices that run the candidate, confirmed."""
         return self.evidence.confirmed
+
+    @property
+    def countable(self) -> int:
+        """The roster's devices but those that were exposed and whose reports were set aside: they never confirm."""
+        return self.devices - sum(bool(self.evidence.treated_lease[one]) for one in self.evidence.aside)
 
     @property
     def devices(self) -> int:

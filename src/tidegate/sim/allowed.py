@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 MOST_DEVICES = 1_000_000_000
 MOST_SECONDS = 1e12
@@ -34,5 +35,16 @@ class Range:
 
 SHARE, BELOW_ONE = Range(0, 1), Range(0, 1, open_high=True)
 INSIDE_ONE = Range(0, 1, open_low=True, open_high=True)
-SECONDS, SOME_SECONDS = Range(0), Range(0, open_low=True)
+SECONDS, SOME_SECONDS = Range(0, MOST_SECONDS), Range(1e-6, MOST_SECONDS)
+RATIO = Range(0, 1e6)
 COUNT = Range(1, MOST_DEVICES)
+
+
+def optional(default: Any, allowed: Range | tuple[str, ...]) -> Any:
+    """A key with a default and what it may be."""
+    return field(default=default, metadata={"allowed": allowed})
+
+
+def required(allowed: Range) -> Any:
+    """A key that must be given."""
+    return field(metadata={"allowed": allowed, "required": True})

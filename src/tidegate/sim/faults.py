@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidegate.core.errors import BadInput
 from tidegate.core.model import PLAN_LIFETIME_LIMIT_S
 from tidegate.sim.outcome import Floats
 from tidegate.sim.scenario import Scenario
@@ -49,6 +50,8 @@ class Effects:
     - site_down: devices lose power; they soak again when it is back, so that they confirm one observation time later.
     - clock_skew: soak, lease and dwell run on the monotonic clock and expiry on signed times, so that nothing changes,
       until a clock is so far ahead that every plan looks expired: such a device fails closed and does not ask.
+    - server_crash: nobody can ask or report until the server is back.
+    - bad_network: devices repeat what was not acknowledged, and what comes twice counts once: nothing but seconds.
     - byzantine: lies, "announce" being refused by the repeated lease and without effect on outcomes.
     """
 
@@ -66,15 +69,20 @@ class Effects:
 
 
 def effects_of(scenario: Scenario) -> Effects:
-    """Translate the faults of a scenario."""
+    """Translate the faults of a scenario. Raises BadInput for one that only messages can play."""
     observe_s = scenario.rollout.observe_s
     delays: list[Delay] = []
     absences: list[Absence] = []
     lies: list[Lie] = []
-    for fault in scenario.faults:
+    for place, fault in enumerate(scenario.faults):
         start_s, end_s, share = fault.start_s, fault.end_s, fault.share
         if share == 0 or fault.duration_s == 0:
             continue
+        if fault.kind == "interference":
+            raise BadInput(
+                f"fault[{place}].kind: interference is played message by message; use --fidelity messages"
+                " and at most 20,000 devices"
+            )
         if fault.kind == "byzantine":
             lies.append(Lie(start_s, end_s, share, fault.lie))
         elif fault.kind == "clock_skew":
@@ -83,9 +91,10 @@ def effects_of(scenario: Scenario) -> Effects:
         elif fault.kind == "site_down":
             delays.append(Delay(start_s, end_s + observe_s, share, end_s + observe_s))
             absences.append(Absence(start_s, end_s, share))
-        else:
+        elif fault.kind != "bad_network":
+            share = 1.0 if fault.kind == "server_crash" else share
             delays.append(Delay(start_s, end_s, share, end_s))
-            if fault.kind == "partition":
+            if fault.kind != "telemetry_outage":
                 absences.append(Absence(start_s, end_s, share))
     delays.sort(key=lambda delay: delay.start_s)
     absences.sort(key=lambda absence: absence.start_s)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import random
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,11 +15,10 @@ from tidegate.core.assign import rank
 from tidegate.core.model import PlanState
 from tidegate.log.events import decode
 from tidegate.sim.messages_checks import Checks
-from tidegate.sim.messages_network import CALM, WEATHER, Weather
 from tidegate.sim.messages_start import begin
 from tidegate.sim.messages_world import World
 from tidegate.sim.outcome import Ending, Recorder, Runs, Series
-from tidegate.sim.scenario import Scenario, read_scenario
+from tidegate.sim.scenario import Scenario, scenario_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +49,16 @@ class MessageRun:
     digest: str
 
 
-def play(scenario: Scenario, seed: int, weather: Weather = CALM) -> MessageRun:
+def play(scenario: Scenario, seed: int) -> MessageRun:
     """Play one scenario once, with every invariant checked at every event. The same seed gives the same run.
 
     Raises:
         BadInput: for a scenario that messages cannot play.
         Broken: if something that must always hold did not; it names the command that plays this run again.
     """
-    world = make_world(scenario, seed, weather)
+    world = make_world(scenario, seed)
     recorder = Recorder()
     points = _points(world, recorder)
-    _schedule_deaths(world, weather)
     world.timeline.at(world.start.begin_ms, world.server.tick_at, world.start.begin_ms)
 
     def ended() -> bool:
@@ -77,21 +73,17 @@ def play(scenario: Scenario, seed: int, weather: Weather = CALM) -> MessageRun:
     return _result(world, recorder)
 
 
-def make_world(scenario: Scenario, seed: int, weather: Weather = CALM) -> World:
+def make_world(scenario: Scenario, seed: int) -> World:
     """Set a scenario up, ready to run."""
     start = begin(scenario, np.random.default_rng(seed))
     ranks = rank(bytes.fromhex(start.spec.order_salt), start.keys)
-    checks = Checks(start.spec, ranks, start.harmed, replay_command(scenario, seed, weather))
-    return World(scenario, start, weather, random.Random(seed), checks)
+    checks = Checks(start.spec, ranks, start.harmed, replay_command(scenario, seed))
+    return World(scenario, start, random.Random(seed), checks)
 
 
-def replay_command(scenario: Scenario, seed: int, weather: Weather = CALM) -> str:
-    """Give the command that plays one run again."""
-    known = next((name for name, one in WEATHER.items() if one == weather), "")
-    own = "" if known else f"  # with {weather}"
-    return (
-        f"replay: python -m tidegate.sim.messages {scenario.name}.toml --seed {seed} --weather {known or 'calm'}{own}"
-    )
+def replay_command(scenario: Scenario, seed: int) -> str:
+    """Give the command that plays one run again, wherever the scenario came from."""
+    return f"replay: {scenario_line(scenario)} --fidelity messages --replicates 1 --seed {seed}"
 
 
 def _points(world: World, recorder: Recorder) -> Callable[[], None]:
@@ -109,17 +101,6 @@ def _points(world: World, recorder: Recorder) -> Callable[[], None]:
         recorder.add(t_s, checks.exposed, checks.confirmed, checks.harmed, max(opened, checks.exposed))
 
     return add
-
-
-def _schedule_deaths(world: World, weather: Weather) -> None:
-    if not weather.crash_every_s:
-        return
-
-    def die() -> None:
-        world.server.die(world.rng.uniform(0.5, 1.5) * weather.down_s)
-        world.timeline.after(world.rng.expovariate(1.0 / weather.crash_every_s), die)
-
-    world.timeline.after(world.rng.expovariate(1.0 / weather.crash_every_s), die)
 
 
 def _everyone_is_through(world: World) -> bool:
@@ -182,20 +163,3 @@ class MessagePolicy:
 
 
 POLICIES = {name: MessagePolicy(name) for name in ("tidegate", "certain")}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Play one run and print what came of it: how a run that broke something is seen again."""
-    parser = argparse.ArgumentParser(prog="python -m tidegate.sim.messages", description=main.__doc__)
-    parser.add_argument("scenario")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--weather", choices=sorted(WEATHER), default="calm")
-    said = parser.parse_args(arguments)
-    run = play(read_scenario(said.scenario), said.seed, WEATHER[said.weather])
-    for one in fields(run):
-        if one.name != "series":
-            sys.stdout.write(f"{one.name:12} {getattr(run, one.name)}\n")
-
-
-if __name__ == "__main__":
-    main()

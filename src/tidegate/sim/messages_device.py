@@ -16,6 +16,8 @@ RETRY_S = 5.0
 DOUBLINGS = 5
 FLOOD_S = 20.0
 """A device that announces without end does so this often, whatever it is told."""
+MUTE_ASKS = 10
+"""How often in an observation time a device that fell silent asks whether its next turn has come."""
 READ_BY = {PlanState.HALTED, PlanState.CLOSED}
 
 
@@ -160,7 +162,7 @@ class SimDevice:
             self._renewed(answer)
         elif isinstance(answer, Lease):
             if answer.lease_id in self.fate.mute:
-                self._wait_ask(self.world.observe_s, ring)
+                self._wait_ask(self.world.observe_s / MUTE_ASKS, ring)
                 return
             self.lease = answer
             self.world.lots(self, answer)

@@ -86,6 +86,7 @@ class Server:
         """Die during the next batch: before its events are durable, or after it and before anyone is answered."""
         if self.up:
             self._dying = down_s
+            self._batch_soon()
 
     def rise(self) -> None:
         """Start again with what the log holds."""

@@ -14,6 +14,7 @@ from tidegate.core.errors import BadInput
 from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
 from tidegate.core.model import Budget, Candidate
 from tidegate.core.rollout import RolloutSpec
+from tidegate.core.rounds import rounds
 from tidegate.core.wire import plain
 from tidegate.log.events import Act, Enrolled, Event
 from tidegate.sim.draws import late_devices, share_of
@@ -60,7 +61,7 @@ def begin(scenario: Scenario, rng: np.random.Generator) -> Start:
     device_ids = [row.tobytes().hex() for row in rng.integers(0, 256, (devices, 16), dtype=np.uint8)]
     keys = np.array([device_key(name) for name in device_ids], dtype=np.uint64)
     labels = _labels(scenario, rng)
-    spec = _spec(scenario, rng)
+    spec = _spec(scenario, rng, labels)
     harmed, late = _fates(scenario, rng)
     struck = [rng.permutation(devices) < int(share_of(rng, devices, fault.share, 1)[0]) for fault in scenario.faults]
     return Start(spec, _log(spec, device_ids, labels), device_ids, keys, harmed, late, struck)
@@ -96,10 +97,11 @@ def plan_of_scenario(scenario: Scenario, *, certain: bool) -> tuple[Budget, Look
     return budget, looks if wins else None
 
 
-def _spec(scenario: Scenario, rng: np.random.Generator) -> RolloutSpec:
+def _spec(scenario: Scenario, rng: np.random.Generator, labels: list[dict[str, str]]) -> RolloutSpec:
     terms, devices = scenario.rollout, scenario.fleet.devices
     budget, looks = plan_of_scenario(scenario, certain=terms.policy == "certain")
     observe_s = round(terms.observe_s)
+    caps = tuple(Cap(f"cap{place}", cap.at_most) for place, cap in enumerate(scenario.caps))
     certain = certain_ring_count(devices, budget.max_harmed, budget.first_ring)
     return RolloutSpec(
         rollout=ROLLOUT,
@@ -116,7 +118,8 @@ def _spec(scenario: Scenario, rng: np.random.Generator) -> RolloutSpec:
         soak_s=observe_s - max(1, round(observe_s * GRACE_SHARE)),
         lease_ttl_s=max(LEAST_TTL_S, observe_s),
         spread_s=round(terms.poll_s),
-        caps=tuple(Cap(f"cap{place}", cap.at_most) for place, cap in enumerate(scenario.caps)),
+        caps=caps,
+        cap_rounds=rounds(caps, labels),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from tidegate.core.model import Arm, Outcome, Plan
 from tidegate.sim.messages_checks import Checks
 from tidegate.sim.messages_clock import Timeline
 from tidegate.sim.messages_device import Fate, Lease, SimDevice
-from tidegate.sim.messages_network import Network, Outage, Weather
+from tidegate.sim.messages_network import Network, Noise, Outage, Spill
 from tidegate.sim.messages_server import Server, answer_of
 from tidegate.sim.messages_start import ROLLOUT, Start
 from tidegate.sim.scenario import Fault, Scenario
@@ -41,13 +41,13 @@ class Told:
 class World:
     """Everything that is not decided by Tidegate: who is harmed, late, lying, cut off; and the way of each message."""
 
-    def __init__(self, scenario: Scenario, start: Start, weather: Weather, rng: random.Random, checks: Checks) -> None:
+    def __init__(self, scenario: Scenario, start: Start, rng: random.Random, checks: Checks) -> None:
         self.scenario, self.rng, self.checks = scenario, rng, checks
         self.start = start
         self.timeline = Timeline(start.begin_ms)
-        outages, self._told = _faults(scenario, start)
-        self.network = Network(self.timeline, rng, weather, outages)
-        self._outages = outages
+        faults = _faults(scenario, start)
+        self._told, self._outages = faults.told, faults.outages
+        self.network = Network(self.timeline, rng, faults.outages, faults.noises, faults.spills)
         self.observe_s = float(start.spec.observe_s)
         self._poll_ms = round(scenario.rollout.poll_s * 1000)
         ranks = rank(bytes.fromhex(start.spec.order_salt), start.keys)
@@ -61,6 +61,8 @@ class World:
         self._in_order = sorted(self.devices, key=lambda device: device.rank, reverse=True)
         self._in_range: dict[int, SimDevice] = {}
         self.server = Server(self.timeline, rng, checks, start.log, self._published)
+        for at_ms, down_s in faults.deaths:
+            self.timeline.at(at_ms, self.server.die, down_s)
         for device in self.devices:
             if device.fate.late:
                 self.timeline.at(back_ms, self._back, device)
@@ -232,14 +234,31 @@ class World:
 _CUTS = {"telemetry_outage": "reports", "partition": "anything", "site_down": "on"}
 
 
-def _faults(scenario: Scenario, start: Start) -> tuple[list[Outage], list[Told]]:
-    outages: list[Outage] = []
-    told: list[Told] = []
+@dataclass(slots=True)
+class _Faults:
+    """A scenario's faults as messages meet them; `deaths` are (time in ms, seconds away)."""
+
+    outages: list[Outage] = field(default_factory=lambda: [])
+    told: list[Told] = field(default_factory=lambda: [])
+    noises: list[Noise] = field(default_factory=lambda: [])
+    spills: list[Spill] = field(default_factory=lambda: [])
+    deaths: list[tuple[int, float]] = field(default_factory=lambda: [])
+
+
+def _faults(scenario: Scenario, start: Start) -> _Faults:
+    found = _Faults()
     for fault, mask in zip(scenario.faults, start.struck, strict=True):
         begin_ms = start.begin_ms + round(min(fault.start_s * 1000, MOST_MS))
         end_ms = start.begin_ms + round(min(fault.end_s * 1000, MOST_MS))
         if fault.kind in _CUTS:
-            outages.append(Outage(_CUTS[fault.kind], begin_ms, end_ms, mask))
+            found.outages.append(Outage(_CUTS[fault.kind], begin_ms, end_ms, mask))
+        elif fault.kind == "bad_network":
+            found.noises.append(Noise(begin_ms, end_ms, fault.share))
+        elif fault.kind == "server_crash":
+            found.deaths.append((begin_ms, fault.duration_s))
+        elif fault.kind == "interference":
+            down_ms = round(min(fault.duration_s * 1000, MOST_MS))
+            found.spills.append(Spill(begin_ms, MOST_MS, down_ms, fault.site_devices, mask))
         else:
-            told.append(Told(fault, begin_ms, end_ms, mask))
-    return outages, told
+            found.told.append(Told(fault, begin_ms, end_ms, mask))
+    return found

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tidegate.core.bounds import halts, log_count_channel, log_halting
+from tidegate.core.bounds import ODDS_RATIOS, halts, log_both, log_count_channel, log_odds
 from tidegate.core.looks import LookPlan
 from tidegate.core.model import Budget
 from tidegate.sim.batch import Arrivals, Leases, Outcome
@@ -53,6 +53,8 @@ class Play:
 
         self.exposed, self.confirmed, self.harmed, self.reverted = zeros(), zeros(), zeros(), zeros()
         self.late_exposed, self.late_confirmed, self.late_waiting = zeros(), zeros(), zeros()
+        self.heads, self.in_proportion = zeros(), np.ones(replicates, dtype=np.bool_)
+        self.odds: Floats = np.zeros((len(ODDS_RATIOS), replicates))
         self.members, self.stage, self.rings, self.last = zeros(), zeros(), zeros(len(self.sizes) + 1, 4), zeros(4)
         self.pending = zeros(2, len(self.arrivals.times_s))
         self.at_s, self.late_at_s, self.late_free_s = np.zeros(replicates), np.full(replicates, np.inf), zeros() * 1.0
@@ -98,7 +100,8 @@ class Play:
             return
         now = self.at_s[who]
         left = self.scenario.fleet.devices - self.members[who]
-        leases = self.fleet.attend(who, now, size, self._placebo(who, size, left), left)
+        placebo = self.heads[who] = self._placebo(who, size, left)
+        leases = self.fleet.attend(who, now, size, placebo, left)
         outcome = self.fleet.play(who, leases)
         self.members[who] += size
         self.blocked[who] |= leases.short
@@ -108,17 +111,19 @@ class Play:
         self._due_late(who, leases.absent, leases.gone)
 
     def _placebo(self, who: Ints, size: Ints, left: Ints) -> Ints:
-        """Placebo devices of a batch: its share of the planned ring's, beyond the plan as many as are wanted and left.
+        """Placebo devices of a batch, as `core.rings` has them: those of the batch before come along.
 
-        In the order of exposure, before anyone is found to be away.
+        Wanted is its share of the planned ring's; where none are planned, as many as are left. In the order of
+        exposure, before anyone is found to be away.
         """
         wanted = np.floor(size * self.scenario.rollout.placebo_per_treated + 1e-9)
         if self.looks is not None:
             looks = self.looks
             planned = np.asarray([looks.placebo[k] / looks.treated(k) for k in range(looks.rings)] + [0.0])
             stage = self.stage[who]
-            wanted = np.where(stage < looks.rings, np.rint(size * planned[stage]), wanted)
-        return np.minimum(wanted, left - size).astype(np.int64)
+            wanted = np.where(planned[stage] > 0, np.rint(size * planned[stage]), wanted)
+        self.in_proportion[who] = wanted >= self.heads[who] - size
+        return np.minimum(np.maximum(wanted, self.heads[who] - size), left - size).astype(np.int64)
 
     def _late(self, who: Ints) -> None:
         """Grant one batch to late devices."""
@@ -175,11 +180,17 @@ class Play:
         return outcome.frozen_s if self.rule.waits else outcome.due_s
 
     def _freeze(self, who: Ints, leases: Leases, outcome: Outcome, ends: Ints) -> None:
-        """Add a batch to its ring, and take the look where the ring is complete."""
+        """Add a batch to its ring, and take the look where the ring is complete.
+
+        Halting weighs each batch. In the look the placebo of a batch that has more of it than planned is dropped, as
+        `core.looks_exact.shared_kappa` does.
+        """
         failed = leases.treated - self.arrivals.arrived(outcome.fine, outcome.frozen_s)
         beside = leases.placebo - self.arrivals.arrived(outcome.placebo_fine, outcome.frozen_s)
         counts = np.stack([leases.treated, leases.placebo, failed, beside])
         self.last[:, who] = counts
+        self.odds[:, who] += np.where(outcome.frozen, log_odds(*counts[:, :, None])[:, :, 0], 0.0)
+        counts[[1, 3]] *= self.in_proportion[who]
         self.rings[self.stage[who], :, who] += (counts * outcome.frozen).T
         self.blind[who] |= ~outcome.frozen
         self._halt(who, outcome.frozen_s)
@@ -228,17 +239,9 @@ class Play:
         """
         if not self.rule.halting or not len(who):
             return
-        m, c, y, x = self.rings[:, :, who].transpose(1, 2, 0).astype(np.float64)
         exposed = self.exposed[who] + self.late_exposed[who]
-        two = log_halting(
-            m,
-            c,
-            y,
-            x,
-            exposed=exposed,
-            treated_reverted=self.reverted[who],
-            reverted_bound=self.scenario.rollout.reverted_bound,
-        )
+        reverted = log_count_channel(exposed, self.reverted[who], self.scenario.rollout.reverted_bound)
+        two = log_both(self.odds[:, who], reverted)
         signals = log_count_channel(exposed, 0, SIGNALLED_BOUND)
         evidence = np.logaddexp(math.log(2 / 3) + two, math.log(1 / 3) + signals)
         stops = halts(evidence, self.scenario.rollout.false_halt) & (at_s < self.stop_s[who])

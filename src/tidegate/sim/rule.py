@@ -11,6 +11,7 @@ import numpy as np
 from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
 from tidegate.sim.batch import Arrivals, Fleet
 from tidegate.sim.outcome import Flags, Ints
+from tidegate.sim.port import OWN
 from tidegate.sim.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -45,9 +46,25 @@ class Rule(Protocol):
         ...
 
 
+_KNOWN: dict[Scenario, LookPlan | None] = {}
+"""What another process has planned for this one."""
+
+
+def planned(scenario: Scenario) -> tuple[Scenario, LookPlan | None]:
+    """Give what another process should know, so that it need not plan the same again."""
+    return scenario, looks_of(scenario) if scenario.rollout.policy in OWN else None
+
+
+def know(scenario: Scenario, looks: LookPlan | None) -> None:
+    """Take over what another process has planned."""
+    _KNOWN[scenario] = looks
+
+
 @lru_cache(maxsize=256)
 def looks_of(scenario: Scenario) -> LookPlan | None:
     """Plan the looks as the planner does before a rollout starts; None where the certain rule carries the fleet."""
+    if scenario in _KNOWN:
+        return _KNOWN[scenario]
     terms, main = scenario.rollout, scenario.budgets[0]
     looks = plan_looks(
         scenario.fleet.devices,

@@ -5,28 +5,33 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
 from tidegate.core.errors import BadInput
 from tidegate.sim.outcome import Runs, joined
-from tidegate.sim.port import load_policy
+from tidegate.sim.port import OWN, load_policy
+from tidegate.sim.rule import know, looks_of, planned
 from tidegate.sim.scenario import Scenario
 
 CHUNK, LARGEST_CHUNK, CHUNKS = 50, 1000, 8
 """Replicates by counts that share a seed. It must not follow from the number of processes, so that a run replays."""
-POOL_WORTH_S = 1.0
+POOL_WORTH_S = 4.0
 MOST_PROCESSES = 64
 
 
-def simulate(scenario: Scenario, fidelity: str = "auto", processes: int = 0) -> tuple[Runs, float]:
+def simulate(
+    scenario: Scenario, fidelity: str = "auto", processes: int = 0, told: Callable[[int], None] = lambda _runs: None
+) -> tuple[Runs, float]:
     """Play all replicates of a scenario. The same scenario and fidelity give the same runs, whatever the processes.
 
     Args:
         scenario: with its seed and number of replicates.
-        fidelity: auto (counts), counts, columns or messages.
+        fidelity: auto (counts, unless a fault asks for messages), counts, columns or messages.
         processes: how many to use; 0 for as many as there are processors, once the first chunk shows it is worth it.
+        told: hears how many runs are through, again and again.
 
     Returns:
         The runs, and how long they took in seconds.
@@ -37,18 +42,33 @@ def simulate(scenario: Scenario, fidelity: str = "auto", processes: int = 0) -> 
     if not 0 <= processes <= MOST_PROCESSES:
         raise BadInput(f"processes: must be 0 (as many as there are processors) to {MOST_PROCESSES}, not {processes}")
     started = time.perf_counter()
+    if fidelity == "auto" and any(fault.kind == "interference" for fault in scenario.faults):
+        fidelity = "messages"
     load_policy(scenario.rollout.policy, fidelity)
     jobs = _jobs(scenario, fidelity)
+    if scenario.rollout.policy in OWN:
+        looks_of(scenario)  # planned once; it is no measure of what a chunk costs
+    before_s = time.process_time()
     done = [_play(jobs[0])]
     rest = jobs[1:]
     workers = min(processes or os.cpu_count() or 1, len(rest))
-    worth = processes > 0 or (time.perf_counter() - started) * len(rest) > POOL_WORTH_S
+    worth = processes > 0 or (time.process_time() - before_s) * len(rest) > POOL_WORTH_S
     if workers > 1 and worth:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            done += pool.map(_play, rest)
+        with ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=know, initargs=planned(scenario)
+        ) as pool:
+            _collect(done, pool.map(_play, rest), told)
     else:
-        done += map(_play, rest)
+        _collect(done, map(_play, rest), told)
     return joined(done), time.perf_counter() - started
+
+
+def _collect(done: list[Runs], coming: Iterable[Runs], told: Callable[[int], None]) -> None:
+    count = sum(part.replicates for part in done)
+    for part in coming:
+        done.append(part)
+        count += part.replicates
+        told(count)
 
 
 Job = tuple[Scenario, str, np.random.SeedSequence, int]

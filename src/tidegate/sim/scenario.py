@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,43 +15,34 @@ from tidegate.sim.allowed import (
     COUNT,
     INSIDE_ONE,
     MOST_DEVICES,
-    MOST_SECONDS,
+    RATIO,
     SECONDS,
     SHARE,
     SOME_SECONDS,
     Range,
+    optional,
+    required,
 )
+from tidegate.sim.scenario_fault import Fault, checked_fault
 
 PACKAGED = Path(__file__).with_name("scenarios")
 PEERS = ("instant", "hawkbit", "aws-iot", "flightctl", "phased", "lvfs", "nebraska", "argo", "kayenta", "teleport")
 POLICIES = ("tidegate", "certain", "naive", *PEERS, "flag-ramp")
-FAULTS = ("telemetry_outage", "partition", "site_down", "clock_skew", "byzantine")
-LIES = ("healthy", "sick", "announce")
-ALWAYS = ("byzantine", "clock_skew")
-"""Faults that last from the start to the end unless told otherwise."""
-
-
-def _key(default: Any, allowed: Range | tuple[str, ...]) -> Any:
-    return field(default=default, metadata={"allowed": allowed})
-
-
-def _required(allowed: Range) -> Any:
-    return field(metadata={"allowed": allowed, "required": True})
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """`[fleet]`: how many devices the roster has."""
 
-    devices: int = _required(Range(1, MOST_DEVICES))
+    devices: int = required(Range(1, MOST_DEVICES))
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
     """`[background]`: what befalls a device in one observation window for its own reasons, in either arm."""
 
-    silent_rate: float = _key(1e-4, BELOW_ONE)
-    reverted_rate: float = _key(0.0, BELOW_ONE)
+    silent_rate: float = optional(1e-4, BELOW_ONE)
+    reverted_rate: float = optional(0.0, BELOW_ONE)
 
     @property
     def rate(self) -> float:
@@ -66,29 +58,9 @@ class Defect:
     same.
     """
 
-    harm_rate: float = _key(1.0, SHARE)
-    outcome: str = _key("silent", ("silent", "reverted"))
-    delay_s: float = _key(0.0, SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """`[[fault]]`: one thing that goes wrong in the world, from `start_s` after the rollout's start.
-
-    `offset_s` belongs to clock_skew, `lie` to byzantine. These two last from start to end unless told otherwise.
-    """
-
-    kind: str = _key("telemetry_outage", FAULTS)
-    start_s: float = _key(600.0, SECONDS)
-    duration_s: float = _key(900.0, SECONDS)
-    share: float = _key(1.0, SHARE)
-    offset_s: float = _key(0.0, Range(-MOST_SECONDS, MOST_SECONDS))
-    lie: str = _key("healthy", LIES)
-
-    @property
-    def end_s(self) -> float:
-        """When it is over."""
-        return self.start_s + self.duration_s
+    harm_rate: float = optional(1.0, SHARE)
+    outcome: str = optional("silent", ("silent", "reverted"))
+    delay_s: float = optional(0.0, SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,35 +70,35 @@ class Late:
     `harm_rate` is the share of them that the candidate harms beyond those of `[defect]`.
     """
 
-    share: float = _key(0.2, BELOW_ONE)
-    return_s: float = _key(14_400.0, SECONDS)
-    harm_rate: float = _key(0.0, SHARE)
+    share: float = optional(0.2, BELOW_ONE)
+    return_s: float = optional(14_400.0, SECONDS)
+    harm_rate: float = optional(0.0, SHARE)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCap:
     """`[[cap]]`: the fleet falls at random into groups of this size, with at most so many of each in flight."""
 
-    group_devices: int = _key(200, COUNT)
-    at_most: int = _key(10, COUNT)
+    group_devices: int = optional(200, COUNT)
+    at_most: int = optional(10, COUNT)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutTerms:
     """`[rollout]`: the policy, the budget and the times."""
 
-    max_harmed: int = _required(COUNT)
-    policy: str = _key("tidegate", POLICIES)
-    confidence: float = _key(0.999, INSIDE_ONE)
-    false_halt: float = _key(0.001, INSIDE_ONE)
-    observe_s: float = _key(600.0, SOME_SECONDS)
-    poll_s: float = _key(0.0, SECONDS)
-    placebo_per_treated: float = _key(4.0, SECONDS)
-    canary: int = _key(0, COUNT)
-    late_budget_share: float = _key(0.2, BELOW_ONE)
-    q_gate: float = _key(0.05, BELOW_ONE)
-    reverted_bound: float = _key(1e-6, INSIDE_ONE)
-    rollout_deadline_s: float = _key(86_400.0, SOME_SECONDS)
+    max_harmed: int = required(COUNT)
+    policy: str = optional("tidegate", POLICIES)
+    confidence: float = optional(0.999, INSIDE_ONE)
+    false_halt: float = optional(0.001, INSIDE_ONE)
+    observe_s: float = optional(600.0, SOME_SECONDS)
+    poll_s: float = optional(0.0, SECONDS)
+    placebo_per_treated: float = optional(4.0, RATIO)
+    canary: int = optional(0, COUNT)
+    late_budget_share: float = optional(0.2, BELOW_ONE)
+    q_gate: float = optional(0.05, BELOW_ONE)
+    reverted_bound: float = optional(1e-6, INSIDE_ONE)
+    rollout_deadline_s: float = optional(86_400.0, SOME_SECONDS)
 
     @property
     def alpha(self) -> float:
@@ -150,9 +122,11 @@ class Scenario:
     late: Late | None = None
     faults: tuple[Fault, ...] = ()
     caps: tuple[GroupCap, ...] = ()
-    seed: int = _key(1, Range(0))
-    replicates: int = _key(200, Range(1, 10_000_000))
+    seed: int = optional(1, Range(0))
+    replicates: int = optional(200, Range(1, 10_000_000))
     name: str = "scenario"
+    source: str = field(default="", compare=False)
+    """The file it was read from, for the command that plays it again."""
 
     @property
     def good(self) -> bool:
@@ -162,7 +136,7 @@ class Scenario:
     @property
     def has_late(self) -> bool:
         """Whether devices may miss their ring: by `[late]`, or because they cannot reach the server for a while."""
-        kinds = ("partition", "site_down", "clock_skew")
+        kinds = ("partition", "site_down", "clock_skew", "server_crash")
         away = any(
             fault.kind in kinds and fault.share > 0 and fault.duration_s >= self.rollout.round_s
             for fault in self.faults
@@ -196,7 +170,7 @@ def find_scenario(name_or_path: str | Path) -> Path:
         NotFound: naming the packaged scenarios.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if path.is_file() or path.is_fifo():
         return path
     packaged = PACKAGED / f"{name_or_path}.toml"
     if packaged.parent == PACKAGED and packaged.is_file():
@@ -209,9 +183,32 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
     """Read and check a scenario. Raises BadInput with one line that names the key."""
     path = find_scenario(name_or_path)
     try:
-        return parse_scenario(path.read_text(encoding="utf-8"), path.stem)
+        read = parse_scenario(path.read_text(encoding="utf-8"), path.stem)
+        return dataclasses.replace(read, source=str(name_or_path))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def scenario_line(scenario: Scenario) -> str:
+    """Give what stands for a scenario on a command line, and before it what pipes it in if it comes from no file."""
+    if scenario.source:
+        return f"tidegate simulate {shlex.quote(scenario.source)}"
+    tables = [(name, getattr(scenario, name)) for name in _TABLES if getattr(scenario, name) is not None]
+    lines = [f"seed = {scenario.seed}", *(f"{name} = {_inline(table)}" for name, table in tables)]
+    for name in _LISTS:
+        lines.append(f"{name} = [{', '.join(_inline(one) for one in getattr(scenario, name + 's'))}]")
+    return f"printf '%s\\n' {' '.join(map(shlex.quote, lines))} | tidegate simulate /dev/stdin"
+
+
+def _inline(table: Any) -> str:
+    """A table on one line of TOML, without what has its default; how long a fault lasts follows from its kind."""
+    changed = [
+        one
+        for one in dataclasses.fields(table)
+        if getattr(table, one.name) != one.default or one.name in ("start_s", "duration_s")
+    ]
+    values = ((one.name, getattr(table, one.name)) for one in changed)
+    return "{" + ", ".join(f"{name} = {value!r}" for name, value in values) + "}"
 
 
 def parse_scenario(text: str, name: str = "scenario") -> Scenario:
@@ -229,7 +226,8 @@ def scenario_of(found: dict[str, Any], name: str = "scenario") -> Scenario:
     values: dict[str, Any] = {"name": name}
     for key in found:
         if key not in _TABLES and key not in _LISTS and key not in _TOP:
-            raise BadInput(f"{key}: unknown key; known are {', '.join((*_TOP, *_TABLES, *_LISTS))}")
+            known = ", ".join((*_TOP, *_TABLES, *_LISTS))
+            raise BadInput(f"{_safe(key)}: unknown key; known are {known}")
     for key, one in allowed.items():
         if key in found:
             values[key] = _value(key, found[key], one)
@@ -255,14 +253,17 @@ def _table(where: str, found: Any, kind: Any) -> Any:
     known = {one.name: one for one in dataclasses.fields(kind)}
     for key in found:
         if key not in known:
-            raise BadInput(f"{where}.{key}: unknown key; known are {', '.join(known)}")
+            raise BadInput(f"{where}.{_safe(key)}: unknown key; known are {', '.join(known)}")
     for key, one in known.items():
         if one.metadata.get("required") and key not in found:
             raise BadInput(f"{where}.{key}: is missing and has no default")
     values = {key: _value(f"{where}.{key}", value, known[key]) for key, value in found.items()}
-    if kind is Fault and values.get("kind") in ALWAYS:
-        values = {"start_s": 0.0, "duration_s": MOST_SECONDS, **values}
-    return kind(**values)
+    return checked_fault(where, values) if kind is Fault else kind(**values)
+
+
+def _safe(key: str) -> str:
+    """A key as it may stand in one line: what has no place there is escaped."""
+    return key if key.isprintable() and key else repr(key)
 
 
 def _value(where: str, value: Any, one: dataclasses.Field[Any]) -> Any:
