@@ -1,4 +1,4 @@
-"""One stage for the tests of a file: where a copy of a home costs next to nothing."""
+"""One stage for all tests of this folder: where a copy of a home costs next to nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEED = int(os.environ.get("TIDEGATE_CRASH_SEED", "1"))
 """Another one draws other cuts in the quick form."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage() -> Iterator[Stage]:
     if lacks := trace.missing():
         pytest.skip(lacks)
@@ -26,7 +26,7 @@ def stage() -> Iterator[Stage]:
         made.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home(stage: Stage) -> Path:
     return stage.place / "home"
 

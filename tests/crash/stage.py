@@ -129,8 +129,11 @@ class Stage:
             return trace.run(guard_command(home), self.aside, fault, record=record, within_s=within_s)
         return trace.run_agent(home, self.aside, fault, record=record, within_s=within_s)
 
-    def revive(self, home: Path, within_s: float = 20.0) -> Agent:
-        """Start the agent again, with nothing in its way, and let it go on until it is calm and all is sent."""
+    def revive(self, home: Path, within_s: float = 20.0, *, reported: bool = False) -> Agent:
+        """Start the agent again, with nothing in its way, and let it go on until it is calm and all is sent.
+
+        `reported`: and an outcome has arrived, however often it has to try, as on a machine that is busy.
+        """
         agent = self._agent(home)
         give_up = time.monotonic() + within_s
         try:
@@ -138,7 +141,7 @@ class Stage:
                 agent.begin()
                 agent.turn()
                 while any(m.state not in (State.IDLE, State.READY) for m in agent.machines.values()) or (
-                    agent.tools.outbox.waiting() or agent.tools.plans.trouble
+                    agent.tools.outbox.waiting() or agent.tools.plans.trouble or (reported and not self.world.reports)
                 ):
                     if time.monotonic() > give_up:
                         said = (self.aside / "revived.log").read_text()
