@@ -96,17 +96,16 @@ def do(stage: Stage, cut: Cut, home: Path) -> str:
 
 
 def _cut_off(stage: Stage, way: Way, fault: Fault, home: Path) -> trace.Ran:
-    for tried in range(1, RUNS_TRIED + 1):
-        stage.begin(way, home)
-        ran = stage.send(way, home, fault, within_s=20.0)
-        if ran.code not in (0, 1, None) or tried == RUNS_TRIED:
+    for _ in range(RUNS_TRIED - 1):
+        ran = _refused(stage, way, fault, home, 20.0)
+        if ran.code not in (0, 1, None):
             return ran
-    raise AssertionError("unreachable")
+    return _refused(stage, way, fault, home, 20.0)
 
 
-def _refused(stage: Stage, way: Way, fault: Fault, home: Path) -> trace.Ran:
+def _refused(stage: Stage, way: Way, fault: Fault, home: Path, within_s: float = FAULT_WITHIN_S) -> trace.Ran:
     stage.begin(way, home)
-    return stage.send(way, home, fault, within_s=FAULT_WITHIN_S)
+    return stage.send(way, home, fault, within_s=within_s)
 
 
 def again(stage: Stage, way: Way, home: Path) -> None:

@@ -48,6 +48,8 @@ def _damaged(stage: Stage, way: Way, base: Path, home: Path, harm: damage.Damage
         return
     assert "Traceback" not in ran.said and "fault: " not in ran.said, f"{harm}: {ran.said[-1500:]}"
     assert ran.code == 0 or on_trial, f"{harm}: {ran.said[-1500:]}"
+    if not on_trial:
+        checks.whole(home, way, new)  # whatever it was, it has been put right
     checks.refuses(stage, home, stage.oldest)
     kinds = {(report["lease_id"], report["kind"]) for report in stage.world.reports}
     assert len(kinds) <= 1, f"{harm}: two outcomes"

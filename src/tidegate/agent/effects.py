@@ -76,7 +76,9 @@ def _fill(machine: Machine, tools: Tools, digest: str, manifest: Manifest) -> Wa
     except TidegateError:
         machine.download = None
         raise
-    machine.download, machine.found = None, ""
+    machine.download = None
+    if machine.damaged:  # it may have been what runs
+        machine.look_at_slots()
     download.file.unlink(missing_ok=True)
     return None
 

@@ -11,6 +11,7 @@ from tidegate.agent.clock import seconds_since
 from tidegate.agent.eligible import Answer, Standing, before_reading, eligible
 from tidegate.agent.machine import CALM, Machine
 from tidegate.agent.marks import condemned_here
+from tidegate.agent.mend import mend
 from tidegate.agent.pace import Backoff, first_poll, jittered, place_within
 from tidegate.agent.plans import Seen
 from tidegate.agent.say import StatusFile
@@ -65,7 +66,7 @@ class Agent:
         self.begin()
         self.turn()
         answered = not self.tools.plans.trouble
-        while any(m.state not in CALM or m.download for m in self.machines.values()):
+        while any(m.state not in CALM or m.download or m.mending for m in self.machines.values()):
             self.tools.clock.sleep(max(0.0, self.next_due_s() - self.tools.clock.boot_s()))
             self.turn()
         return answered
@@ -79,6 +80,8 @@ class Agent:
                 if component not in self.machines:
                     self._add(component)
         for machine in self.machines.values():
+            if machine.state is State.IDLE and mend(machine, tools):
+                self._wake(machine)
             self._consider(machine)
             machine.run()
             self._consider(machine)  # a candidate that has just been fetched need not wait for the next round
@@ -89,13 +92,7 @@ class Agent:
 
     def next_due_s(self) -> float:
         """Give the moment (boot_s) at which there is something to do again."""
-        due = [self.tools.plans.next_poll_s]
-        due += [machine.due_s for machine in self.machines.values() if machine.pending]
-        for machine in self.machines.values():
-            if machine.state is State.READY and machine.ask_at_s is not None:
-                due.append(machine.ask_at_s)
-            if machine.state is State.IDLE and machine.retry_at_s > self.tools.clock.boot_s():
-                due.append(machine.retry_at_s)
+        due = [self.tools.plans.next_poll_s, *(at_s for machine in self.machines.values() for at_s in machine.dues())]
         if self.tools.outbox.waiting():
             due.append(self._send_at_s)
         return min(due)

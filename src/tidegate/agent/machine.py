@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,10 @@ class Machine:
         self.sentence = ""
         self.found = ""
         """What is wrong with the slots since this start, for `agent status`; empty if nothing is."""
+        self.damaged: list[str] = []
+        """Slots of current and good whose files are not as they were installed; see mend.py."""
+        self.mending: Download | None = None
+        self.mend_at_s = 0.0
         self.soak: Soak | None = None
         self.download: Download | None = None
 
@@ -125,16 +129,29 @@ class Machine:
         self.pending = RESUME[self.state]
         if self.state is not State.IDLE:
             self.tools.say("resumed", component=self.component, state=self.record.state)
-        self._look_at_slots()
+        self.look_at_slots()
         with suppress(TidegateError, OSError):  # on a disk that cannot be written they stay condemned all the same
             self.slots.marks.stamp(self.tools.plans.high_water_s)
 
-    def _look_at_slots(self) -> None:
+    def dues(self) -> Iterator[float]:
+        """Give the moments (boot_s) at which there is something to do again."""
+        if self.pending:
+            yield self.due_s
+        if self.state is State.READY and self.ask_at_s is not None:
+            yield self.ask_at_s
+        if self.state is State.IDLE and self.damaged:
+            yield self.mend_at_s
+        if self.state is State.IDLE and self.retry_at_s > self.tools.clock.boot_s():
+            yield self.retry_at_s
+
+    def look_at_slots(self) -> None:
         """Notice what a failing disk did to releases: never confirm it, and never use what can be had again."""
         slots, digest = self.slots, self.record.digest
         current, good = guard.slot_of(slots.directory, "current"), guard.slot_of(slots.directory, "good")
-        for slot in sorted({name for name in (current, good) if name}):
+        self.found, self.damaged = "", []
+        for slot in slots.pointed():
             if wrong := slots.broken(slot):
+                self.damaged.append(slot)
                 self.found = f"{'what runs' if slot == current else 'the last known good'} ({slot}) is damaged: {wrong}"
                 self.tools.say("damaged", component=self.component, sentence=self.found)
         name = slot_name(digest) if digest else None
@@ -178,7 +195,7 @@ class Machine:
                 raise
             self.journal.go_on_unwritten(state=after.name, **changes)
             self.tools.say("journal_unwritten", component=self.component, sentence=str(error))
-        self.pending, self.due_s, self.soak = effects, 0.0, None
+        self.pending, self.due_s, self.soak, self.mending = effects, 0.0, None, None
         self.backoff.reset()
         self.tools.say(
             "state",

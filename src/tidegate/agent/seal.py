@@ -19,7 +19,7 @@ HASHED_LIMIT = 64 << 20
 
 def describe(slot: Path) -> bytes:
     """Give the list of a slot's files: {name: [length in bytes, sha256]}."""
-    return canonical({name: [path.stat().st_size, _digest(path)] for name, path in _files(slot)})
+    return canonical({name: [path.stat().st_size, digest(path)] for name, path in _files(slot)})
 
 
 def broken(slot: Path) -> str:
@@ -44,11 +44,11 @@ def _compare(slot: Path, listed: dict[str, tuple[int, str]]) -> str:
         if here[name].stat().st_size != listed[name][0]:
             return f"{name} has {here[name].stat().st_size} bytes and not {listed[name][0]}"
     read = 0
-    for name, (length, digest) in sorted(listed.items()):
+    for name, (length, expected) in sorted(listed.items()):
         read += length
         if read > HASHED_LIMIT:
             break
-        if _digest(here[name]) != digest:
+        if digest(here[name]) != expected:
             return f"{name} has other content than it was installed with"
     return ""
 
@@ -74,6 +74,6 @@ def _files(slot: Path) -> Iterator[tuple[str, Path]]:
                 yield name, path
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

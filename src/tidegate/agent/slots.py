@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,23 @@ class Slots:
             DiskFull: no room; what was written is removed again and nothing else has changed.
             TidegateError: what `unpack` raises; removed likewise.
         """
+        with self._laid_aside(digest, manifest, unpack) as partial:
+            if slot_name(digest) in self.pointed():  # what runs has lost its manifest
+                self._put_right(digest, partial)
+            else:
+                if self.path(digest).exists():  # a slot without its manifest was never whole
+                    shutil.rmtree(self.path(digest))
+                partial.rename(self.path(digest))
+                sync_dir(self.slots)
+
+    def mend(self, digest: str, manifest: Manifest, unpack: Callable[[Path], None]) -> None:
+        """Put a slot right whose files are damaged: each is replaced in one atomic step. As `fill` otherwise."""
+        with self._laid_aside(digest, manifest, unpack) as partial:
+            self._put_right(digest, partial)
+
+    @contextmanager
+    def _laid_aside(self, digest: str, manifest: Manifest, unpack: Callable[[Path], None]) -> Iterator[Path]:
+        """Write a whole slot into a directory aside, on disk; what of it is still there at the end is removed."""
         data = encode(manifest)
         if hashlib.sha256(data).hexdigest() != digest:
             raise Untrusted(f"the manifest does not have the digest {digest[:16]}; the release must be made anew")
@@ -91,13 +108,27 @@ class Slots:
                         raise BadInput(f"the payload has a file {own}, whose name is Tidegate's own")
                 write_durably(partial / seal.SEAL, seal.describe(partial))
                 write_durably(partial / MANIFEST, data)
-                if self.path(digest).exists():  # a slot without its manifest: never whole, so nothing points here
-                    shutil.rmtree(self.path(digest))
-                partial.rename(self.path(digest))
-                sync_dir(self.slots)
-        except BaseException:
+                yield partial
+        finally:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
+
+    def _put_right(self, digest: str, partial: Path) -> None:
+        slot = self.path(digest)
+        for path in sorted(found for found in partial.rglob("*") if found.is_file()):
+            target = slot / path.relative_to(partial)
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            elif target.is_file() and not target.is_symlink() and seal.digest(path) == seal.digest(target):
+                continue
+            make_directory(target.parent)
+            path.replace(target)
+            for directory in (target.parent, path.parent):
+                sync_dir(directory)
+
+    def pointed(self) -> list[str]:
+        """Give the names of the slots that the pointers name, what runs first."""
+        named = (guard.slot_of(self.directory, pointer) for pointer in ("current", "good"))
+        return list(dict.fromkeys(name for name in named if name))
 
     def broken(self, slot: str | None) -> str:
         """Say what is damaged in a slot, by its name; nothing if it is whole, or no slot."""
@@ -191,7 +222,7 @@ class Slots:
     def clean(self, keep: Iterable[str | None]) -> None:
         """Remove every slot but those of the pointers and of `keep`; what cannot be removed stays for the next time."""
         kept = {slot_name(digest) for digest in keep if digest}
-        kept |= {name for name in (guard.slot_of(self.directory, p) for p in ("current", "good")) if name}
+        kept |= set(self.pointed())
         for slot in list(self.slots.iterdir()):
             if slot.name not in kept:
                 with suppress(OSError):  # the manifest first: a slot without one counts as no slot
