@@ -45,6 +45,7 @@ def _damaged(stage: Stage, way: Way, base: Path, home: Path, harm: damage.Damage
     assert current in (old, new), f"{harm}: current names {current}"
     if harm.file in BY_HANDS:
         assert ran.code == 2 and harm.file in ran.said and "Traceback" not in ran.said, f"{harm}: {ran.said}"
+        assert harm.file in json.loads((home / "status.json").read_text())["ended"]
         return
     assert "Traceback" not in ran.said and "fault: " not in ran.said, f"{harm}: {ran.said[-1500:]}"
     assert ran.code == 0 or on_trial, f"{harm}: {ran.said[-1500:]}"
@@ -53,9 +54,9 @@ def _damaged(stage: Stage, way: Way, base: Path, home: Path, harm: damage.Damage
     checks.refuses(stage, home, stage.oldest)
     kinds = {(report["lease_id"], report["kind"]) for report in stage.world.reports}
     assert len(kinds) <= 1, f"{harm}: two outcomes"
-    unsaid = ("targets/", "root_history/")  # known by their digest, or by the pinned root: fetched again
-    if harm.harm in ("emptied", "truncated") and not any(part in harm.file for part in unsaid):
+    if harm.harm in ("emptied", "truncated"):
         assert found, f"{harm}: nothing was said of it: {ran.said[-1500:]}"
+        assert set(found) <= set(json.loads((home / "status.json").read_text())["found"])
     if on_trial and f"slots/{new}/" in harm.file and not (harm.harm == "missing" and harm.file.endswith(".files.json")):
         assert current == old and found, f"{harm}: a damaged release stays on trial"
 

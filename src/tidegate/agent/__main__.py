@@ -16,7 +16,7 @@ from tidegate.agent.config import Home, HomeLock
 from tidegate.agent.launch import AGAIN
 from tidegate.agent.loop import Agent
 from tidegate.agent.own import Restart
-from tidegate.agent.say import Log
+from tidegate.agent.say import Log, StatusFile
 from tidegate.agent.tools import make_tools
 from tidegate.core.errors import BadInput, TidegateError
 
@@ -41,9 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
         tools = make_tools(home, say, SystemClock(), random.Random())
         with HomeLock(home):
             return _run(Agent(tools), options.once, options.stop_component)
+    except BadInput as error:
+        if home.path.is_dir():
+            StatusFile(home.status_file).ended(str(error))
+        sys.stderr.write(f"tidegate agent: {error}\n")
+        return 2
     except TidegateError as error:
         sys.stderr.write(f"tidegate agent: {error}\n")
-        return 2 if isinstance(error, BadInput) else 1
+        return 1
 
 
 def _run(agent: Agent, once: bool, stop_component: bool) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from tidegate.agent.notnow import parse_window
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import check_name
-from tidegate.core.wire import decode, encode, read
+from tidegate.core.wire import encode, read
 from tidegate.trust.durable import make_directory, write_durably
 
 POLL_S = 60.0
@@ -150,7 +150,8 @@ class Home:
 
     def load_identity(self) -> Identity:
         """Read `identity.json`. Raises NotFound if the device is not enrolled, BadInput if the file is wrong."""
-        identity = decode(Identity, self._read(self.identity_file), str(self.identity_file))
+        what = str(self.identity_file)
+        identity = read(Identity, load(self._read(self.identity_file), what), what)
         if not identity.enrolled:
             raise NotFound(f"{self.path} is not enrolled yet; run 'tidegate enrol' again")
         return identity
@@ -181,7 +182,8 @@ def load(data: bytes, what: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{what} is not JSON: {error}") from error
+        how = "restore it, or enrol this device in another home; what is installed stays as it is"
+        raise BadInput(f"{what} is not JSON ({error}); {how}") from error
 
 
 class HomeLock:

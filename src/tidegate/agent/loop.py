@@ -16,6 +16,7 @@ from tidegate.agent.pace import Backoff, first_poll, jittered, place_within
 from tidegate.agent.plans import Seen
 from tidegate.agent.say import StatusFile
 from tidegate.agent.seal import damaged_files
+from tidegate.agent.slots import slot_name
 from tidegate.agent.tools import Tools, attempt, healthy, look
 from tidegate.core.device import Event, State
 from tidegate.core.errors import NotFound, TidegateError
@@ -170,6 +171,9 @@ class Agent:
         if seen.plan and seen.plan.rollout == machine.record.refused:
             machine.sentence = machine.record.note or f"rollout {seen.plan.rollout} has nothing for this device"
             return
+        if seen.plan and slot_name(seen.plan.candidate.sha256) in machine.damaged:
+            machine.sentence = "runs what the plan names, and mends it"
+            return
         answer = self._answer(machine, seen)
         machine.sentence = answer.sentence
         if not answer.yes or seen.plan is None:
@@ -261,7 +265,9 @@ class Agent:
             if trouble and trouble not in row["sentence"]:
                 row["sentence"] += f" ({trouble})"
         nothing = trouble or "no component has a plan"
-        self._status.show(self.tools.identity.device_id, self.tools.plans.last_contact, rows, nothing)
+        self._status.show(
+            self.tools.identity.device_id, self.tools.plans.last_contact, rows, nothing, self.tools.say.found
+        )
 
 
 def _sweep(tools: Tools) -> None:

@@ -6,9 +6,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+FOUND = frozenset({"damaged", "journal_recovered", "mended", "not_mended", "not_taken_up"})
+"""Events that say what was wrong with the device's own files; `agent status` shows them until the next start."""
+FOUND_KEPT = 20
 STATUS_AGE_S = 30.0
 """Contact alone is written at most this often: a poll costs no write."""
 
@@ -19,8 +24,11 @@ class Log:
     def __init__(self, stream: TextIO | None = None, verbose: bool = False) -> None:
         self._stream = stream or sys.stderr
         self.verbose = verbose
+        self.found: list[str] = []
 
     def __call__(self, event: str, **fields: Any) -> None:
+        if event in FOUND:
+            self.found = [*self.found, str(fields.get("sentence", event))][-FOUND_KEPT:]
         line = {"at": round(time.time(), 3), "event": event, **fields}
         try:
             self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
@@ -41,7 +49,14 @@ class StatusFile:
         self._last: dict[str, Any] = {}
         self._written = -STATUS_AGE_S
 
-    def show(self, device_id: str, last_contact: float | None, components: list[dict[str, Any]], nothing: str) -> None:
+    def show(
+        self,
+        device_id: str,
+        last_contact: float | None,
+        components: list[dict[str, Any]],
+        nothing: str,
+        found: Sequence[str] = (),
+    ) -> None:
         """Write what is new.
 
         Args:
@@ -50,21 +65,36 @@ class StatusFile:
             components: one {component, state, installed, good, sentence, plan_version} each. The one that is busiest
                 is also shown on top.
             nothing: the sentence where there is no component.
+            found: what was wrong with the device's own files since this start.
         """
         top = next((c for c in components if c["state"] != "IDLE"), components[0] if components else None)
         status = {"device_id": device_id, **(top or {**_NOTHING, "sentence": nothing}), "components": components}
+        status["found"] = list(found)
         now = time.monotonic()
         if status == self._last and now < self._written + STATUS_AGE_S:
             return
+        if self._write({**status, "last_contact": last_contact, "pid": os.getpid()}):
+            self._last, self._written = status, now
+
+    def ended(self, sentence: str) -> None:
+        """Say why no agent runs: it could not begin. What was shown before stays beside."""
+        try:
+            before = json.loads(self._path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            before = None
+        known = before if isinstance(before, dict) else {**_NOTHING, "components": [], "last_contact": None}
+        self._write({"device_id": "unknown", "sentence": sentence, **known, "ended": sentence})
+
+    def _write(self, whole: dict[str, Any]) -> bool:
         partial = self._path.with_name(".status.json.new")
         try:
-            whole = {**status, "last_contact": last_contact, "pid": os.getpid()}
             partial.write_text(json.dumps(whole, indent=1) + "\n")
             partial.replace(self._path)
         except OSError:  # a full disk must not stop what needs no room
-            partial.unlink(missing_ok=True)
-            return
-        self._last, self._written = status, now
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            return False
+        return True
 
 
 _NOTHING: dict[str, Any] = {

@@ -56,7 +56,12 @@ def _compare(slot: Path, listed: dict[str, tuple[int, str]]) -> str:
 def damaged_files(home: Path) -> Iterator[str]:
     """Name the small files of a home that are not whole JSON any more; each is made anew, or its copy counts."""
     globs = ("components/*/guard.json", "components/*/note.json", "components/*/condemned/*")
-    found = (path for pattern in (*globs, "metadata/*.json", "metadata/*/*.json") for path in home.glob(pattern))
+    globs = (*globs, "metadata/*.json", "metadata/*/*.json", "metadata/metadata/root_history/*.json")
+    for path in sorted((home / "metadata" / "targets").glob("*")):
+        with suppress(OSError):
+            if path.name != digest(path) and not path.name.startswith("."):
+                yield f"{path.relative_to(home)} was damaged: its content is not what its name says"
+    found = (path for pattern in globs for path in home.glob(pattern))
     for path in sorted((home / "seq.json", *found)):
         with suppress(OSError):
             data = path.read_bytes()

@@ -72,3 +72,7 @@ def status(*, home: Path, json: bool = False) -> None:
     table("Components", columns, rows, empty="No plan has reached this device yet.")
     for c in found["components"]:
         out(f"{c['component']}: {c['sentence']}")
+    for sentence in found.get("found", ()):
+        out(f"Found since its last start: {sentence}")
+    if found.get("ended"):
+        out(f"The agent does not run: {found['ended']}")
