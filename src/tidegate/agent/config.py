@@ -43,6 +43,11 @@ class Settings:
     min_battery_percent: int = 20
     metered: str = "avoid"
     max_bytes_per_s: int = 0
+    ledger_key: str = ""
+    """The ledger's key: then no release is taken that has no proof of its place in the ledger."""
+    witnesses: tuple[str, ...] = ()
+    witness_quorum: int = 0
+    """So many of the witnesses must have cosigned the ledger."""
 
     def __post_init__(self) -> None:
         for address in (self.server, self.repo):

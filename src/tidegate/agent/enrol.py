@@ -21,6 +21,7 @@ from tidegate.core.model import check_digest
 from tidegate.core.wire import decode
 from tidegate.trust.credentials import credential_device
 from tidegate.trust.durable import write_durably
+from tidegate.trust.note import parse_key
 from tidegate.trust.tokens import Token, parse_token, possession_message
 
 
@@ -37,6 +38,7 @@ def enrol(
     *,
     ca: str = "",
     again: bool = False,
+    ledger_key: str = "",
 ) -> Identity:
     """Make a directory an enrolled agent's home. Safe to repeat until it has worked once.
 
@@ -55,6 +57,7 @@ def enrol(
         ca: a file with the certificates that the server's must come from; empty for those of the system.
         again: the home is enrolled already, and is to be so anew: same key, same device, and its settings are kept
             but for the server's address.
+        ledger_key: pinned from now on: no release is taken without a proof that this ledger holds it.
 
     Raises:
         BadInput: a token, address or answer that cannot be read.
@@ -65,8 +68,16 @@ def enrol(
     place = Home(home)
     pinned = parse_token(token)
     try:
+        if ledger_key:
+            parse_key(ledger_key)
         chosen = Settings(
-            server, repo, float(poll_s), tuple(components), {c: dict(s) for c, s in (settings or {}).items()}, ca
+            server,
+            repo,
+            float(poll_s),
+            tuple(components),
+            {c: dict(s) for c, s in (settings or {}).items()},
+            ca,
+            ledger_key=ledger_key.strip(),
         )
     except ValueError as error:
         raise BadInput(str(error)) from error

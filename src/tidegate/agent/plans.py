@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from tidegate.agent.clock import Clock
+from tidegate.agent.inclusion import Inclusion
 from tidegate.agent.pace import Backoff, jittered
 from tidegate.core.assign import SHARE_ONE
 from tidegate.core.errors import TidegateError
@@ -48,7 +49,10 @@ class Seen:
 class Plans:
     """The device's reading of the repository. One bad answer changes nothing of what is known."""
 
-    def __init__(self, trust: TrustClient, clock: Clock, rng: random.Random, poll_s: float) -> None:
+    def __init__(
+        self, trust: TrustClient, clock: Clock, rng: random.Random, poll_s: float, inclusion: Inclusion | None = None
+    ) -> None:
+        self._inclusion = inclusion
         self._trust, self._clock, self._rng, self._poll_s = trust, clock, rng, poll_s
         self._backoff = Backoff(poll_s, rng)
         self._seen: dict[str, Seen] = {}
@@ -163,6 +167,8 @@ class Plans:
         key = component, seen.plan.candidate, seen.version
         if key not in self._releases:
             manifest, terms = self._trust.release(component, seen.plan.candidate)
+            if self._inclusion is not None:
+                self._inclusion.check(component, seen.plan.candidate)
             if terms.speed.ceiling_2p32 < SHARE_ONE:
                 terms = lifted(terms, self._trust.promoted(component, seen.plan.candidate))
             self._releases[key] = manifest, terms

@@ -14,6 +14,7 @@ from tidegate.agent import guard
 from tidegate.agent.clock import Clock
 from tidegate.agent.conditions import POWER, look_around
 from tidegate.agent.config import Home, Identity, Settings
+from tidegate.agent.inclusion import Inclusion
 from tidegate.agent.notnow import NotNow, may_not_begin, may_not_fetch
 from tidegate.agent.outbox import Outbox
 from tidegate.agent.own import OwnProcess
@@ -111,7 +112,8 @@ def make_tools(home: Home, say: Log, clock: Clock, rng: random.Random) -> Tools:
     server = Server(settings.server, settings.repo_address, credential.authorize, credential.renew, settings.ca)
     root = home.load_root()
     trust = TrustClient(home.metadata, root, server.fetch, lambda: int(clock.wall()), clock.boot_s)
-    plans = Plans(trust, clock, rng, settings.poll_s)
+    inclusion = Inclusion(server.fetch, settings.ledger_key, settings.witnesses, settings.witness_quorum)
+    plans = Plans(trust, clock, rng, settings.poll_s, inclusion)
     own = OwnProcess(home, clock, lambda: plans.last_contact is not None)
     outbox, bucket = Outbox(home.outbox, say), Bucket(settings.max_bytes_per_s, clock.boot_s())
     return Tools(

@@ -1,4 +1,4 @@
-"""`tidegate demo`: the main job in a minute. A good release reaches everyone; a faulty one is contained."""
+"""`tidegate demo`: the main job in a minute. A good release reaches everyone; a faulty one is stopped and contained."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tidegate.cli.demo_content.releases import (
     good_release,
     validator_passes,
 )
+from tidegate.cli.demo_gate import DemoGate, Tried
 from tidegate.cli.demo_stage import COMPONENT, DemoDevice, Stage
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.release_files import SpeedOptions, create_draft
@@ -34,15 +35,24 @@ PATIENCE_S = 300.0
 LOOK_S = 0.2
 
 
-def demo(*, devices: int = 24, json: bool = False, fault: str = "both", keep: Path | None = None) -> int:
+def demo(
+    *,
+    devices: int = 24,
+    json: bool = False,
+    fault: str = "both",
+    let_through: bool = True,
+    keep: Path | None = None,
+) -> int:
     """Show the main job on this machine: a control plane and real agents, a good release, then a faulty one.
 
-    The fleet is small, so the certain rule carries it: at most 3 devices may be harmed, whatever the defect.
+    The gate stops the faulty release. Then it is let through all the same, on record, to show what else would have
+    stopped it. The fleet is small, so the certain rule carries it: at most 3 devices may be harmed, whatever happens.
 
     Args:
         devices: How many agents, each a process of its own.
         json: End with one JSON object on the last line.
         fault: What is wrong with the faulty release: both, false-positive or crash.
+        let_through: Let the faulty release through after the gate has refused it; --no-let-through ends there.
         keep: Leave everything in this directory (logs, keys, devices) instead of a temporary one.
     """
     if not LEAST_DEVICES <= devices <= MOST_DEVICES:
@@ -54,7 +64,7 @@ def demo(*, devices: int = 24, json: bool = False, fault: str = "both", keep: Pa
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with Stage(keep) as stage:
-        result = _play(stage, devices, fault)
+        result = _play(stage, devices, fault, let_through)
     if keep is not None:
         out(f"Everything is left in {keep}.")
     if json:
@@ -66,20 +76,29 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _play(stage: Stage, count: int, fault: str) -> dict[str, Any]:
+def _play(stage: Stage, count: int, fault: str, let_through: bool) -> dict[str, Any]:
     out("1. A control plane with fresh keys (offline ones in a directory of their own), and its log.")
     office = stage.start_server()
     out(f"2. {count} devices enrol; each runs an agent of its own that protects a check-in desk with a YARA-X scanner.")
     stage.enrol_devices(count, office)
     stage.start_agents()
-    out("3. A good release: canary, opening windows, everyone, with a placebo arm beside it.")
-    good_digest = _release(stage, office, 1, "2026.1", good_release(stage.path / "good"), "the good release")
+    gate = DemoGate(stage)
+    out("3. A good release: past the gate, then canary, opening windows, everyone, with a placebo arm beside it.")
+    if gate.why_not:
+        out(f"   No gate in this demo: {gate.why_not}.")
+    good_digest, good_tried = _release(stage, office, gate, 1, "2026.1", good_release(stage.path / "good"))
     good = _roll_out(stage, office, 1, "the good release")
     good_result = {"covered": good["confirmed"], "devices": good["devices"], "seconds": _seconds(good)}
     payload = faulty_release(stage.path / "faulty", fault)
     out(f"4. A faulty release. {validator_passes(payload).sentence.capitalize()}.")
-    _release(stage, office, 2, "2026.2", payload, "the faulty release")
-    faulty = _roll_out(stage, office, 2, "the faulty release")
+    _, tried = _release(stage, office, gate, 2, "2026.2", payload)
+    said = {"good": _gate_result(good_tried), "faulty": _gate_result(tried)}
+    if tried is not None and not tried.passed:
+        _refused(office)
+        if not let_through:
+            return _stopped(good_result, count, said)
+        out("5. Let through all the same, on record, to show what stands behind the gate.")
+    faulty = _roll_out(stage, office, 2, "the faulty release", let_through=True)
     harmed = [_device(stage, entry) for entry in faulty["where"] if entry["standing"] in ("reverted", "silent")]
     recovered, whole = _wait_for_recovery(stage, harmed, good_digest)
     faulty_result = {
@@ -98,11 +117,15 @@ def _play(stage: Stage, count: int, fault: str) -> dict[str, Any]:
         and recovered == faulty_result["harmed"]
     )
     result: dict[str, Any] = {"good": good_result, "faulty": faulty_result, "max_harmed": MAX_HARMED, "ok": ok}
+    result["gate"] = said
     _show_end(result, good, faulty, whole)
     return result
 
 
-def _release(stage: Stage, office: OfficeClient, seq: int, version: str, payload: Path, notes: str) -> str:
+def _release(
+    stage: Stage, office: OfficeClient, gate: DemoGate, seq: int, version: str, payload: Path
+) -> tuple[str, Tried | None]:
+    """Make a release, put it through the gate, sign it all the same and hand in what there is."""
     parts = demo_manifest_parts()
     directory = stage.path / f"release-{seq}"
     draft = create_draft(
@@ -113,21 +136,63 @@ def _release(stage: Stage, office: OfficeClient, seq: int, version: str, payload
         seq=seq,
         driver=parts.driver,
         health=parts.health,
-        notes=notes,
+        notes=parts.notes,
     )
+    tried = None if gate.why_not else gate.try_release(directory, stage.path / "release-1" if seq > 1 else None)
+    if tried is not None:
+        _say_tried(tried)
     sign_with(office, draft, directory, stage.offline, SpeedOptions.for_trial(3600))
-    done = submit(office, draft, directory, "demo")
-    return str(done["digest"])
+    digest = str(submit(office, draft, directory, "demo")["digest"])
+    if tried is not None:
+        gate.hand_in(office, directory, digest)
+    return digest, tried
 
 
-def _roll_out(stage: Stage, office: OfficeClient, seq: int, title: str) -> dict[str, Any]:
-    body: dict[str, Any] = {
+def _say_tried(tried: Tried) -> None:
+    if tried.passed:
+        out(f"   The gate: {tried.checks} checks in the sandbox have nothing against it ({tried.seconds} s).")
+        return
+    out(f"   The gate refuses it ({tried.seconds} s), which no device has felt:")
+    for line in tried.lines[:4]:
+        out(f"     {line}")
+
+
+def _refused(office: OfficeClient) -> None:
+    """Ask for the rollout as anyone might, to show that the control plane says no."""
+    try:
+        office.post("/api/v1/rollouts", _asked(2), "demo")
+    except Refused as error:
+        out(f"   The control plane: {str(error).split(': vsa')[0]}.")
+        return
+    raise Refused("the control plane has started a rollout that its policy forbids")
+
+
+def _gate_result(tried: Tried | None) -> dict[str, Any] | None:
+    if tried is None:
+        return None
+    return {"passed": tried.passed, "seconds": tried.seconds, "refused_by": tried.refused_by}
+
+
+def _stopped(good: dict[str, Any], count: int, said: dict[str, Any]) -> dict[str, Any]:
+    out("No device was exposed to it.")
+    faulty = {"harmed": 0, "devices": count, "verdict": "refused", "recovered": 0, "exposed": 0, "seconds": 0.0}
+    faulty["never_exposed"] = count
+    ok = good["covered"] == count
+    return {"good": good, "faulty": faulty, "max_harmed": MAX_HARMED, "ok": ok, "gate": said}
+
+
+def _asked(seq: int) -> dict[str, Any]:
+    return {
         "component": COMPONENT,
         "release": str(seq),
         "max_harmed": MAX_HARMED,
         "placebo_per_treated": 1.0,
         "observe_s": OBSERVE_S,
     }
+
+
+def _roll_out(stage: Stage, office: OfficeClient, seq: int, title: str, *, let_through: bool = False) -> dict[str, Any]:
+    body = {**_asked(seq), "let_through": let_through}
     name = office.post("/api/v1/rollouts", body, "demo")["rollout"]
     deadline = time.monotonic() + PATIENCE_S
     said: set[str] = set()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tidegate.agent.enrol import enrol as enrol_device
 from tidegate.cli.show import out, pairs_of
 from tidegate.core.errors import BadInput, NotFound
+from tidegate.trust.durable import read_bytes
 
 
 def enrol(
@@ -23,6 +25,7 @@ def enrol(
     repo: str = "",
     ca: Path | None = None,
     again: bool = False,
+    ledger_key: Path | None = None,
 ) -> None:
     """Enrol a device: it makes its key, shows its token, and gets an identity and the root of its trust.
 
@@ -37,22 +40,33 @@ def enrol(
         repo: Where the signed files are, if not at SERVER/repo/.
         ca: The certificates (PEM) that the server's must come from; default: the system's.
         again: Enrol this home anew: it stays the same device, and keeps its settings.
+        ledger_key: A file with the ledger's key (REPO/ledger/key, from someone you trust): then this device takes no
+            release without a proof that the ledger holds it.
     """
     identity = enrol_device(
         agent_home,
         server,
         _token(token_file),
         pairs_of("--label", label or ()),
-        {"os": platform.system(), "release": platform.release(), "machine": platform.machine()},
+        {"os": platform.system(), "release": platform.release(), "machine": platform.machine(), **_interpreters()},
         component or (),
         _settings(setting or ()),
         poll_s,
         repo,
         ca=str(ca.absolute()) if ca else "",
         again=again,
+        ledger_key=read_bytes(ledger_key, "the ledger's key").decode(errors="replace").strip() if ledger_key else "",
     )
     out(f"Enrolled as device {identity.device_id} (number {identity.index}) in {agent_home}.")
     out(f"Next: tidegate agent run --home {agent_home}")
+
+
+def _interpreters() -> dict[str, str]:
+    """The interpreter versions on this machine: the gate tries releases in those that the fleet runs."""
+    try:
+        return {"yara_x": version("yara-x")}
+    except PackageNotFoundError:
+        return {}
 
 
 def _token(path: Path | None) -> str:

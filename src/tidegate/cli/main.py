@@ -37,6 +37,7 @@ for _path, _name, _help in (
     ("tidegate.cli.keys:app", "keys", "Signing keys: create, list, rotate, revoke; sign and hand in changes."),
     ("tidegate.cli.emergency:app", "emergency", "Stop releases with release keys alone, without any server."),
     ("tidegate.cli.releases:app", "release", "Create, sign and list releases."),
+    ("tidegate.cli.gate:app", "gate", "Try a release before any device sees it; sign what was seen."),
     ("tidegate.cli.evidence:app", "evidence", "Attestations of a release: verify, show, hand in; their policy."),
     ("tidegate.cli.rollouts:app", "rollout", "Start, watch and steer rollouts."),
     ("tidegate.cli.devices:app", "device", "List devices, revoke one; ask why one has or has not been updated."),

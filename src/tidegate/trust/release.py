@@ -165,6 +165,14 @@ def continues(signed: bytes, newest: bytes, manifest: Manifest, digest: str) -> 
     return mine and found.version in (standing.version, standing.version + 1)
 
 
+def signed_terms(signed: bytes, digest: str) -> ReleaseTerms | None:
+    """Give the terms under which a signed list holds a release; None if it does not hold it. Raises BadInput."""
+    for described in parse(Targets, signed, _WHAT).signed.targets.values():
+        if described.hashes.get("sha256") == digest:
+            return read_terms(described)
+    return None
+
+
 def is_emergency(signed: bytes) -> bool:
     """Say whether a signed list is that of urgent releases: all its paths begin so, and there is one at least."""
     paths = parse(Targets, signed, _WHAT).signed.targets

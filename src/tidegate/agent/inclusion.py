@@ -1,0 +1,72 @@
+"""The owner's demand that each release stands in the ledger, checked on the device with two small files and no server.
+
+Beside the signed files lie `ledger/releases/<digest>.json`, the ledger's entry, and `<digest>.tlog-proof`, its place
+under a checkpoint that the ledger's key has signed. Whoever serves them cannot make them up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tidegate.core.errors import BadInput, Untrusted
+from tidegate.core.model import Candidate
+from tidegate.trust.errors import Unreachable
+from tidegate.trust.ledger_proof import parse_proof
+from tidegate.trust.note import NoteKey, parse_key
+from tidegate.trust.updater import Fetch
+
+MOST_ENTRY, MOST_PROOF = 1 << 16, 1 << 16
+
+
+class Inclusion:
+    """What this device demands of a release's place in the ledger; without a key it demands nothing."""
+
+    def __init__(self, fetch: Fetch, key: str = "", witnesses: Sequence[str] = (), quorum: int = 0) -> None:
+        """Take the ledger's key and the witnesses' as texts. Raises BadInput for what is no key."""
+        if quorum and (not key or quorum > len(witnesses)):
+            raise BadInput("a quorum of witnesses needs the ledger's key, and as many witnesses as it asks for")
+        self._fetch, self._quorum = fetch, quorum
+        self._key: NoteKey | None = parse_key(key) if key else None
+        self._witnesses = tuple(parse_key(text) for text in witnesses)
+
+    def check(self, component: str, candidate: Candidate) -> None:
+        """Refuse a release that is not in the ledger.
+
+        Raises:
+            Untrusted: if the proof is missing, is another release's, or does not hold. It is asked for again later.
+            Unreachable: if it cannot be had now.
+        """
+        if self._key is None:
+            return
+        what = f"release {candidate.sha256[:16]} of {component}"
+        entry = self._read(f"ledger/releases/{candidate.sha256}.json", MOST_ENTRY, what)
+        proof = self._read(f"ledger/releases/{candidate.sha256}.tlog-proof", MOST_PROOF, what)
+        said = _entry(entry)
+        named = [said.get(name) for name in ("kind", "component", "digest", "seq")]
+        if named != ["release", component, candidate.sha256, candidate.seq]:
+            raise Untrusted(f"the ledger's proof that came for {what} is of something else; it is refused")
+        try:
+            parse_proof(proof).verify(entry, self._key, self._witnesses, self._quorum)
+        except Untrusted as error:
+            raise Untrusted(f"{what} is refused: its place in the ledger is not proved: {error}") from None
+
+    def _read(self, path: str, most: int, what: str) -> bytes:
+        try:
+            data = self._fetch(path, most)
+        except FileNotFoundError:
+            raise Untrusted(f"{what} is refused: there is no proof that it stands in the ledger") from None
+        except OSError as error:
+            raise Unreachable(f"the proof that {what} stands in the ledger cannot be had: {error}") from error
+        if len(data) > most:
+            raise Untrusted(f"{what} is refused: its proof has more than {most} bytes")
+        return data
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

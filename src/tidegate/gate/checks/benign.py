@@ -1,0 +1,55 @@
+"""Check `benign`: nothing that every device has is taken for something bad."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.scanning import suspect, sweep, where
+from tidegate.gate.trial import Trial
+
+MOST_SHOWN = 20
+MB = 1 << 20
+
+
+class BenignCheck:
+    """This machine's programs, and what the vendor or the fleet has recorded as benign."""
+
+    name = "benign"
+    question = "Does it leave benign files alone?"
+    order = 50
+    needs = ("load",)
+    alone = False
+
+    def inputs(self, trial: Trial) -> Any:
+        """The content, the interpreter and the corpora."""
+        corpora = [[corpus.name, corpus.digest] for corpus in trial.benign_corpora]
+        return [self.name, trial.candidate.digest, trial.interpreter_inputs(), corpora]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Scan them; each detection is a false one."""
+        corpora = trial.benign_corpora
+        if not corpora:
+            seen.skipped = (
+                "there is no benign corpus: name one (--benign DIRECTORY), or let this machine's programs be it"
+            )
+            return
+        began = time.monotonic()
+        found = sweep(trial, trial.candidate, corpora, say, "benign files")
+        took_s = time.monotonic() - began
+        seen.figures |= {
+            "corpora": {corpus.name: {"files": len(corpus.files), "MB": corpus.size // MB} for corpus in corpora},
+            "content files tried": found.tried,
+            "content files reused": found.reused,
+            "MB a second": round(found.bytes / MB / took_s, 1) if found.bytes else 0,
+        }
+        for match in found.matches[:MOST_SHOWN]:
+            seen.fail(
+                f"rule {match.rule} takes the benign file {match.sample} for something bad", **where(trial, match)
+            )
+        if len(found.matches) > MOST_SHOWN:
+            rules = sorted({match.rule for match in found.matches})
+            seen.fail(f"{len(found.matches):,} false detections altogether, by {', '.join(rules[:10])}")
+        for sample, sentence in found.trouble:
+            seen.fail(sentence, **suspect(trial, sample, corpora))

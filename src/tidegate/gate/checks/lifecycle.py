@@ -1,0 +1,63 @@
+"""Check `lifecycle`: a device can install it, finds it healthy, goes through the sham, and gets rid of it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.core.wire import plain
+from tidegate.gate.corpus import directory_corpus
+from tidegate.gate.driving import PROBE_S, Step, drive, editions_of, judge
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.trial import Trial
+
+
+def driver_inputs(trial: Trial) -> list[Any]:
+    """What the driver's behaviour depends on, besides the content."""
+    device = trial.settings.device
+    files = directory_corpus("device", (trial.base / device).resolve(), "/device").digest if device else ""
+    return [plain(trial.settings.driver), list(trial.settings.read), files, plain(trial.settings.limits)]
+
+
+class LifecycleCheck:
+    """The driver itself, on a device that had nothing."""
+
+    name = "lifecycle"
+    question = "Can a device install it, find it healthy, and take it off again?"
+    order = 80
+    needs = ("load",)
+    alone = False
+
+    def inputs(self, trial: Trial) -> Any:
+        """The release and the driver's settings."""
+        return [self.name, trial.candidate.digest, driver_inputs(trial)]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Lead the driver through a first install and back."""
+        digest = trial.candidate.digest
+        steps = [
+            Step("check", digest),
+            Step("point", digest),
+            Step("ready"),
+            Step("activate"),
+            Step("probe", PROBE_S),
+            Step("sham"),
+            Step("probe", "0"),
+            Step("deactivate"),
+            Step("point", ""),
+            Step("quiet"),
+        ]
+        words = {
+            0: "the driver's check",
+            2: "readiness with the driver's settings",
+            3: "activation",
+            4: "health through the soak",
+            5: "the sham (a restart that changes nothing)",
+            6: "health after the sham",
+            7: "deactivation",
+            9: "getting rid of it: after deactivation something",
+        }
+        came = drive(trial, editions_of(trial.candidate), steps)
+        judge(came, steps, seen, words)
+        health = next((each.said for each in came if each.step.what == "probe"), "")
+        seen.figures |= {"steps": len(came), "health": health[:300]}
+        say(1.0, "")

@@ -1,0 +1,80 @@
+"""Check `load`: each interpreter version that the fleet runs takes the content (RCA-5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.core.errors import TidegateError
+from tidegate.gate.matrix import wanted_versions
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.sources import line_of
+from tidegate.gate.trial import Trial
+
+
+class LoadCheck:
+    """The real interpreters, one after the other."""
+
+    name = "load"
+    question = "Does each interpreter version that the fleet runs take it?"
+    order = 30
+    needs: tuple[str, ...] = ()
+    alone = False
+
+    def inputs(self, trial: Trial) -> Any:
+        """The payload, every interpreter's version, and the versions that are wanted."""
+        try:
+            versions = [[each.kind, each.name, each.version()] for each in trial.interpreters]
+        except TidegateError:
+            return None
+        wanted = sorted(wanted_versions(trial.inventory, trial.settings.version_fact).items())
+        return [self.name, trial.candidate.digest, versions, wanted, trial.settings.missing_interpreter]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Let each take the content."""
+        driver = trial.candidate.manifest.driver
+        if not trial.interpreters:
+            if driver in trial.settings.without_interpreter:
+                seen.skipped = f"the settings say that nothing interprets payloads of driver {driver}"
+                return
+            seen.fail(
+                f"no interpreter is known for payloads of driver {driver}: name the program that reads them"
+                " ([[interpreter]] in the settings), or list the driver in without_interpreter"
+            )
+            return
+        versions: dict[str, int] = {}
+        for number, interpreter in enumerate(trial.interpreters):
+            try:
+                version = interpreter.version()
+                say(number / len(trial.interpreters), interpreter.name)
+                found = trial.loaded(trial.candidate) if number == 0 else interpreter.load(trial.candidate.content)
+            except TidegateError as error:
+                seen.fail(str(error))
+                continue
+            versions[version] = found.items
+            if not found.ok:
+                line = found.line or line_of(trial.sources, found.file, "")
+                seen.fail(f"{interpreter.name} {'died' if found.crashed else 'refuses it'}: {found.sentence}",
+                          file=found.file, line=line)  # fmt: skip
+            elif number == 0:
+                seen.figures |= {"items": found.items, "load CPU seconds": round(found.cpu_s, 3)}
+                self._warnings(found.warnings, seen)
+        seen.figures["versions"] = sorted(versions)
+        self._missing(trial, seen, set(versions))
+
+    def _warnings(self, warnings: tuple[str, ...], seen: Seen) -> None:
+        seen.figures["compiler warnings"] = len(warnings)
+        for warning in warnings[:5]:
+            file, _, rest = warning.partition(":")
+            line, _, text = rest.partition(":")
+            where = {"file": file, "line": int(line)} if line.isdecimal() else {}
+            seen.note(f"the compiler warns: {text.strip() or warning}", **where)
+
+    def _missing(self, trial: Trial, seen: Seen, have: set[str]) -> None:
+        wanted = wanted_versions(trial.inventory, trial.settings.version_fact)
+        for version, devices in sorted(wanted.items()):
+            if version not in have:
+                say = seen.fail if trial.settings.missing_interpreter == "fail" else seen.warn
+                say(
+                    f"{devices:,} devices run version {version}, which is not at hand here; name an environment"
+                    " that has it ([[interpreter]] python = ...)"
+                )

@@ -1,0 +1,176 @@
+"""Check `resources`: it costs a device no more than the baseline does, measured in pairs of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from tidegate.core.errors import Refused
+from tidegate.core.wire import plain
+from tidegate.gate.corpus import MB
+from tidegate.gate.interpreters import Files, Places
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.trial import Edition, Trial, digests
+
+LEAST_PAIRS = 3
+SMALL_SHARE = 0.2
+"""Up to so much of the content changed, the changed files alone are measured, and the rest counts as it did."""
+LEAST_S, LEAST_MB = 0.02, 8.0
+"""Below these, what is measured is noise."""
+WORDS = {"load": "CPU to load", "scan": "CPU to scan", "memory": "memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run used: CPU seconds to load and to scan, peak MB."""
+
+    load: float
+    scan: float
+    memory: float
+
+
+def interval(ratios: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """Give (mean, lower, upper) of a ratio from pairs: Student's t on the logarithms, the geometric mean."""
+    logs = np.log(np.asarray(ratios))
+    mean = float(logs.mean())
+    half = float(stats.t.ppf((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+class ResourcesCheck:
+    """Load time, scan time and memory, in turns with the baseline; CPU time, so that other work matters less."""
+
+    name = "resources"
+    question = "Does it cost a device no more than what it runs now?"
+    order = 65
+    needs = ("load", "crash")
+    alone = True
+
+    def inputs(self, trial: Trial) -> Any:
+        """Both contents, the interpreter, the sample and the limits."""
+        base = [edition.digest for edition in trial.baselines[:1]]
+        corpora = [corpus.digest for corpus in (*trial.benign_corpora, trial.made_samples, trial.unpleasant)]
+        limits = plain(trial.settings.resources)
+        return [self.name, trial.candidate.digest, base, trial.interpreter_inputs(), corpora, limits]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Measure pairs until it is clear that it is within the limits, or there are enough."""
+        if not trial.baselines:
+            cost = self._measure(trial, trial.candidate, None, *sample(trial))
+            seen.figures |= {"load CPU seconds": round(cost.load, 3), "scan CPU seconds": round(cost.scan, 3)}
+            seen.figures["peak MB"] = round(cost.memory, 1)
+            seen.skipped = "there is no baseline to compare with: name what devices run (--baseline DIRECTORY)"
+            return
+        own, ratios = trial.settings.resources, {name: [] for name in WORDS}
+        measured = self._pairs(trial, say)
+        for number, (old, new) in enumerate(measured, start=1):
+            for name, floor in (("load", LEAST_S), ("scan", LEAST_S), ("memory", LEAST_MB)):
+                ratios[name].append(max(getattr(new, name), floor) / max(getattr(old, name), floor))
+            if number >= LEAST_PAIRS and all(
+                interval(ratios[name], own.confidence)[2] < getattr(own, name) for name in WORDS
+            ):
+                break
+        baseline = trial.baselines[0].title
+        for name, words in WORDS.items():
+            limit = getattr(own, name)
+            mean, low, high = interval(ratios[name], own.confidence)
+            seen.figures[f"{words} against {baseline}"] = f"{mean:.2f} times ({low:.2f} to {high:.2f}, limit {limit})"
+            if low > limit:
+                seen.fail(
+                    f"{words} is {mean:.1f} times that of {baseline} ({low:.2f} to {high:.2f} with confidence"
+                    f" {own.confidence:g}, {len(ratios[name])} pairs); {limit:g} times is allowed",
+                    **self._suspect(trial, name),
+                )
+            elif high > limit and mean > limit:
+                seen.warn(f"{words} may be above {limit:g} times that of {baseline}: {low:.2f} to {high:.2f}")
+        seen.figures["pairs"] = len(ratios["scan"])
+
+    def _pairs(self, trial: Trial, say: Say) -> Any:
+        """Give (baseline's cost, candidate's cost) of one pair after the other, the order swapped each time."""
+        old, new = trial.baselines[0], trial.candidate
+        files, places = sample(trial)
+        parts = self._parts(trial, old, new, files, places)
+        pairs = max(trial.settings.resources.pairs, LEAST_PAIRS)
+        for number in range(pairs):
+            say(number / pairs, f"pair {number + 1} of {pairs}")
+            turn = [(old, 0), (new, 1)] if number % 2 == 0 else [(new, 1), (old, 0)]
+            found: dict[int, Cost] = {}
+            for edition, side in turn:
+                only = parts[side] if parts else None
+                if only == []:
+                    found[side] = Cost(0.0, 0.0, 0.0)
+                else:
+                    found[side] = self._measure(trial, edition, only, files, places)
+            if parts:
+                rest = parts[2]
+                found = {
+                    0: rest,
+                    1: Cost(
+                        max(rest.load + found[1].load - found[0].load, 0.0),
+                        max(rest.scan + found[1].scan - found[0].scan, 0.0),
+                        max(rest.memory + found[1].memory - found[0].memory, 0.0),
+                    ),
+                }
+            yield found[0], found[1]
+
+    def _parts(self, trial: Trial, old: Edition, new: Edition, files: Files, places: Places) -> Any:
+        """Give (changed files of the old, of the new, the old's whole cost) where that is enough; else None."""
+        interpreter = trial.need_interpreter()
+        if not interpreter.separable:
+            return None
+        before = digests(old.content, interpreter.content_files(old.content))
+        after = trial.content_digests
+        gone = [name for name in before if after.get(name) != before[name]]
+        fresh = [name for name in after if before.get(name) != after[name]]
+        key = ["cost", old.digest, trial.interpreter_inputs(), sorted(files)]
+        if len(fresh) > SMALL_SHARE * len(after) or len(before) < 5:
+            return None
+        known = trial.cache.get(key)
+        if known is None:
+            costs = [self._measure(trial, old, None, files, places) for _ in range(2)]
+            known = [min(getattr(cost, name) for cost in costs) for name in WORDS]
+            trial.cache.put(key, known)
+        return gone, fresh, Cost(*(float(value) for value in known))
+
+    def _measure(self, trial: Trial, edition: Edition, only: list[str] | None, files: Files, places: Places) -> Cost:
+        payload = edition.content if only is None else trial.part_of(edition, only)
+        found = trial.need_interpreter().scan(payload, files, places)
+        if found.trouble or not found.loaded.ok:
+            sample, sentence = found.trouble[0] if found.trouble else ("", found.loaded.sentence)
+            raise Refused(f"{edition.title} did not get through the sample {sample}: {sentence}")
+        return Cost(found.loaded.cpu_s, found.cpu_s, found.peak_mb)
+
+    def _suspect(self, trial: Trial, what: str) -> dict[str, Any]:
+        """Name the changed file that costs most, by measuring each alone; where there are few enough."""
+        interpreter = trial.need_interpreter()
+        if not interpreter.separable or what == "memory":
+            return {}
+        changed = trial.changed_sources()
+        names = sorted({source.file for source in changed.values()})
+        if not 1 <= len(names) <= 40:
+            return {}
+        files, places = sample(trial)
+        costs = {name: getattr(self._measure(trial, trial.candidate, [name], files, places), what) for name in names}
+        worst = max(costs, key=lambda name: costs[name])
+        first = min((s for s in changed.values() if s.file == worst), key=lambda s: s.line)
+        return {"file": worst, "line": first.line, "rule": first.name}
+
+
+def sample(trial: Trial) -> tuple[Files, Places]:
+    """Give what is scanned to measure: a part of the benign files, samples, and the unpleasant inputs."""
+    left = trial.settings.resources.sample_mb * MB
+    files: list[tuple[str, int]] = []
+    for corpus in (trial.unpleasant, trial.made_samples, *trial.benign_corpora):
+        share = left // 2 if corpus is trial.made_samples else left
+        for path, size in corpus.paths():
+            if size <= min(share, left) and size <= 4 * MB:
+                files.append((path, size))
+                left, share = left - size, share - size
+    corpora = (trial.unpleasant, trial.made_samples, *trial.benign_corpora)
+    places = [(corpus.root, corpus.inside) for corpus in corpora if corpus.inside != "/usr" and corpus.files]
+    return files, places

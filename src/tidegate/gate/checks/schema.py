@@ -1,0 +1,121 @@
+"""Check `schema`: the payload is what its manifest says, and each record has the fields that its type declares (RCA-1).
+
+A payload may bring `schema.json`: {"types": [{"name", "files", "fields", "separator", "kinds", "may_be_wild"}]}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.records import SCHEMA, read_schema, records_of
+from tidegate.gate.sources import Source
+from tidegate.gate.trial import Trial, digests
+from tidegate.trust.payload import describe_payload
+
+
+class SchemaCheck:
+    """Counts: files, bytes, fields, names."""
+
+    name = "schema"
+    question = "Is the content what the manifest and its own schema declare?"
+    order = 10
+    needs: tuple[str, ...] = ()
+    alone = False
+
+    def inputs(self, trial: Trial) -> Any:
+        """The payload, the baseline's, and what the interpreter says that it supplies."""
+        base = [edition.manifest.payload.sha256 for edition in trial.baselines[:1]]
+        return [self.name, trial.candidate.digest, base, trial.interpreter_inputs()]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Compare what is declared with what is there."""
+        payload = trial.candidate.manifest.payload
+        found = describe_payload(trial.candidate.archive.read_bytes())
+        if found != payload:
+            seen.fail(
+                f"the payload has {found.files} files of {found.unpacked} bytes, its manifest says"
+                f" {payload.files} of {payload.unpacked}"
+            )
+        seen.figures |= {"files": found.files, "bytes": found.unpacked}
+        say(0.3, "fields")
+        self._fields(trial, seen)
+        if trial.interpreter is not None:
+            say(0.7, "names")
+            self._content(trial, seen)
+
+    def _fields(self, trial: Trial, seen: Seen) -> None:
+        root = trial.candidate.content
+        supplied = trial.interpreter.fields() if trial.interpreter is not None else {}
+        for kind in read_schema(root):
+            records = records_of(root, kind)
+            seen.figures[f"records of {kind.name}"] = len(records)
+            given = supplied.get(kind.name)
+            if given is not None and given != kind.fields:
+                seen.fail(
+                    f"type {kind.name} declares {kind.fields} fields, and the interpreter supplies {given}", file=SCHEMA
+                )
+            for record in records:
+                if len(record.fields) != kind.fields:
+                    seen.fail(
+                        f"the record has {len(record.fields)} fields, type {kind.name} declares {kind.fields}",
+                        file=record.file,
+                        line=record.line,
+                        rule=record.name,
+                    )
+                    continue
+                for number, (value, wanted) in enumerate(zip(record.fields, kind.kinds, strict=False), start=1):
+                    if not kind.fits(value, wanted):
+                        seen.fail(
+                            f"field {number} is {value[:40]!r}, type {kind.name} declares {wanted}",
+                            file=record.file,
+                            line=record.line,
+                            rule=record.name,
+                        )
+
+    def _content(self, trial: Trial, seen: Seen) -> None:
+        root, names = trial.candidate.content, list(trial.content_digests)
+        if not names:
+            seen.fail("the payload holds nothing that its interpreter reads")
+        items = trial.sources
+        seen.figures["items"] = len(items)
+        for name in names:
+            data = (root / name).read_bytes()
+            if not data.strip(b" \t\r\n\0"):
+                seen.fail("the file is empty, or zeros alone", file=name)
+            elif name.lower().endswith((".yar", ".yara")) and not any(item.file == name for item in items.values()):
+                seen.fail("the file declares no rule", file=name)
+        self._twice(trial, seen)
+
+    def _twice(self, trial: Trial, seen: Seen) -> None:
+        """The same name in two files is two detections under one name: a new one fails, an old one is a warning."""
+        interpreter = trial.need_interpreter()
+        if interpreter.kind != "yara-x":
+            return
+        known: set[str] = set()
+        for edition in trial.baselines[:1]:
+            known = {name for name, found in _by_name(trial.sources_of(edition)).items() if len(found) > 1}
+        for name, found in _by_name(trial.sources).items():
+            if len(found) > 1:
+                first, *rest = found
+                say = seen.warn if name in known else seen.fail
+                for other in rest:
+                    say(
+                        f"rule {name} stands also in {first.file}:{first.line}",
+                        file=other.file,
+                        line=other.line,
+                        rule=name,
+                    )
+        same = digests(trial.candidate.content, list(trial.content_digests))
+        twins: dict[str, str] = {}
+        for name, digest in same.items():
+            if digest in twins:
+                seen.warn(f"the file is the same as {twins[digest]}", file=name)
+            twins.setdefault(digest, name)
+
+
+def _by_name(sources: dict[str, Source]) -> dict[str, list[Source]]:
+    found: dict[str, list[Source]] = {}
+    for source in sources.values():
+        found.setdefault(source.name, []).append(source)
+    return found

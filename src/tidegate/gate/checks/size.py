@@ -1,0 +1,50 @@
+"""Check `size`: the payload keeps within limits, and neither explodes nor collapses against the baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.core.wire import plain
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.trial import Trial
+
+MB = 1 << 20
+
+
+class SizeCheck:
+    """Bytes, files and items, absolute and against the baseline."""
+
+    name = "size"
+    question = "Is it of a size that devices can hold, and close to what they hold now?"
+    order = 20
+    needs: tuple[str, ...] = ()
+    alone = False
+
+    def inputs(self, trial: Trial) -> Any:
+        """The payload, the baseline and the limits."""
+        base = [edition.digest for edition in trial.baselines[:1]]
+        return [self.name, trial.candidate.digest, base, plain(trial.settings.size)]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Compare sizes."""
+        limits, payload = trial.settings.size, trial.candidate.manifest.payload
+        seen.figures |= {"bytes": payload.unpacked, "files": payload.files}
+        if payload.unpacked > limits.payload_mb * MB:
+            seen.fail(f"it unpacks to {payload.unpacked / MB:,.1f} MB, {limits.payload_mb} are allowed")
+        if payload.files > limits.files:
+            seen.fail(f"it holds {payload.files:,} files, {limits.files:,} are allowed")
+        for path in sorted(trial.candidate.content.rglob("*")):
+            if path.is_file() and path.stat().st_size > limits.file_mb * MB:
+                name = path.relative_to(trial.candidate.content).as_posix()
+                seen.fail(f"the file has {path.stat().st_size / MB:,.1f} MB, {limits.file_mb} are allowed", file=name)
+        for edition in trial.baselines[:1]:
+            pairs = [("bytes", payload.unpacked, edition.manifest.payload.unpacked)]
+            if trial.interpreter is not None:
+                pairs.append(("items", len(trial.sources), len(trial.sources_of(edition))))
+            for what, now, before in pairs:
+                ratio = now / before if before else 1.0
+                seen.figures[f"{what} against {edition.title}"] = round(ratio, 3)
+                if ratio > limits.grow:
+                    seen.fail(f"it has {now:,} {what}, {ratio:.1f} times the {before:,} of {edition.title}")
+                elif ratio < limits.shrink:
+                    seen.fail(f"it has {now:,} {what}, and {edition.title} has {before:,}: too much of it is gone")

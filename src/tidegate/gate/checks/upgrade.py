@@ -1,0 +1,58 @@
+"""Check `upgrade`: it takes over from each release that the fleet runs, and that one comes back when told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate.gate.checks.lifecycle import driver_inputs
+from tidegate.gate.driving import PROBE_S, Step, drive, editions_of, judge
+from tidegate.gate.port import Say, Seen
+from tidegate.gate.trial import Trial
+
+
+class UpgradeCheck:
+    """From each baseline to the candidate, and back."""
+
+    name = "upgrade"
+    question = "Does it take over from what devices run, and does the rollback bring that back?"
+    order = 85
+    needs = ("load",)
+    alone = False
+
+    def inputs(self, trial: Trial) -> Any:
+        """The release, all baselines and the driver's settings."""
+        return [self.name, trial.candidate.digest, [e.digest for e in trial.baselines], driver_inputs(trial)]
+
+    def run(self, trial: Trial, seen: Seen, say: Say) -> None:
+        """Lead the driver there and back, for each baseline in a device of its own."""
+        if not trial.baselines:
+            seen.skipped = "there is no baseline: name what devices run (--baseline DIRECTORY)"
+            return
+        new = trial.candidate.digest
+        for number, edition in enumerate(trial.baselines):
+            old = edition.digest
+            say(number / len(trial.baselines), edition.title)
+            if not trial.candidate.manifest.may_replace(old):
+                seen.note(f"its manifest does not let it replace {edition.title}; it was not tried")
+                continue
+            steps = [
+                Step("point", old),
+                Step("activate"),
+                Step("probe", "0"),
+                Step("point", new),
+                Step("activate"),
+                Step("probe", PROBE_S),
+                Step("point", old),
+                Step("activate"),
+                Step("probe", PROBE_S),
+            ]
+            words = {
+                1: f"activation of {edition.title} itself",
+                2: f"health of {edition.title} itself",
+                4: f"activation over {edition.title}",
+                5: f"health after {edition.title}",
+                7: f"rollback to {edition.title}",
+                8: f"health of {edition.title} after the rollback",
+            }
+            judge(drive(trial, editions_of(edition, trial.candidate), steps), steps, seen, words)
+        seen.figures["baselines"] = [edition.title for edition in trial.baselines]

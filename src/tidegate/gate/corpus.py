@@ -1,0 +1,147 @@
+"""Files that content is tried on: benign corpora, planted samples, and inputs made to be unpleasant."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_PLACES = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/share")
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Some files below one directory, which stands at `inside` in the sandbox. Each file is (name, bytes)."""
+
+    name: str
+    root: Path
+    inside: str
+    files: tuple[tuple[str, int], ...]
+    digest: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(size for _, size in self.files)
+
+    def paths(self) -> list[tuple[str, int]]:
+        """Give each file's path inside the sandbox, and its bytes."""
+        return [(f"{self.inside}/{name}", size) for name, size in self.files]
+
+
+def _readable(path: str, found: os.stat_result) -> bool:
+    """Say whether the sandbox may read it: as root it drops to a user to whom nothing belongs."""
+    return bool(found.st_mode & 0o004) if os.geteuid() == 0 else os.access(path, os.R_OK)
+
+
+def _walk(root: Path, above: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        entries = sorted(os.scandir(root / above), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        name = f"{above}/{entry.name}" if above else entry.name
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(root, name)
+            elif stat.S_ISREG((found := entry.stat(follow_symlinks=False)).st_mode) and _readable(entry.path, found):
+                yield name, found
+        except OSError:
+            continue
+
+
+def _digest(found: Sequence[tuple[str, os.stat_result]]) -> str:
+    """Names a corpus by names, sizes and times: content would take as long to read as to scan."""
+    text = hashlib.sha256()
+    for name, one in found:
+        text.update(f"{name}\0{one.st_size}\0{one.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return text.hexdigest()
+
+
+def directory_corpus(name: str, root: Path, inside: str, file_mb: int = 64) -> Corpus:
+    """Take all files of a directory, those above `file_mb` left out; links are not followed."""
+    found = [(each, one) for each, one in _walk(root) if one.st_size <= file_mb * MB]
+    return Corpus(name, root, inside, tuple((each, one.st_size) for each, one in found), _digest(found))
+
+
+def system_corpus(budget_mb: int, file_mb: int = 64, places: Sequence[str] = SYSTEM_PLACES) -> Corpus:
+    """Take this machine's own programs and libraries, up to a budget: the same files as long as they do not change.
+
+    Which files is decided by a hash of their names, so that each kind has its share.
+    """
+    found: list[tuple[str, os.stat_result]] = []
+    for place in places:
+        root = Path(place)
+        found += [(f"{root.relative_to('/usr')}/{each}", one) for each, one in _walk(root) if one.st_size]
+    found = [(each, one) for each, one in found if one.st_size <= file_mb * MB]
+    found.sort(key=lambda pair: hashlib.sha256(pair[0].encode(errors="surrogateescape")).digest())
+    kept: list[tuple[str, os.stat_result]] = []
+    left = budget_mb * MB
+    for each, one in found:
+        if one.st_size <= left:
+            kept.append((each, one))
+            left -= one.st_size
+        if left < MB // 16:
+            break
+    kept.sort()
+    files = tuple((each, one.st_size) for each, one in kept)
+    return Corpus("this machine's programs", Path("/usr"), "/usr", files, _digest(kept))
+
+
+def shards(files: Sequence[tuple[str, int]], count: int) -> list[list[tuple[str, int]]]:
+    """Split files into `count` parts of about the same bytes, large ones first; empty parts are left out."""
+    parts: list[list[tuple[str, int]]] = [[] for _ in range(max(count, 1))]
+    sizes = [0] * len(parts)
+    for entry in sorted(files, key=lambda found: (-found[1], found[0])):
+        least = sizes.index(min(sizes))
+        parts[least].append(entry)
+        sizes[least] += entry[1] + 4096
+    return [part for part in parts if part]
+
+
+def unpleasant(directory: Path, words: Sequence[bytes], size: int = 128 * 1024) -> Corpus:
+    """Write inputs that are hard on an interpreter: empty, constant, endless, full of the content's own words.
+
+    Args:
+        directory: is made.
+        words: texts that the content looks for, which keep it busy when they stand everywhere.
+        size: bytes of each.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    noise = b"".join(hashlib.sha256(i.to_bytes(4, "big")).digest() for i in range(size // 32))
+    made = {
+        "empty": b"",
+        "one-byte": b"\0",
+        "zeros": bytes(size),
+        "ones": b"\xff" * size,
+        "letter-a": b"a" * size,
+        "digits": b"0123456789" * (size // 10),
+        "spaces": b" " * size,
+        "no-newline": b"x" * size,
+        "newlines": b"\n" * size,
+        "brackets": b"([{<" * (size // 4),
+        "slashes": b"/../" * (size // 4),
+        "noise": noise,
+        "utf-16": ("wide " * (size // 10)).encode("utf-16"),
+        "bad-utf-8": b"\xc0\xaf\xed\xa0\x80" * (size // 5),
+        "elf-header": b"\x7fELF" + b"\xff" * 2048,
+        "pe-header": b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0" + b"\xff" * 2048,
+        "zip-header": b"PK\3\4" + b"\xff" * 2048,
+        "fields": b"|".join([b"a" * 32] * (size // 33)) + b"!",
+        "a-and-an-end": b"a" * 40 + b"!\n",
+    }
+    joined = b" ".join(words)[: size * 2]
+    if joined:
+        made["own-words"] = joined + b"\n"
+        made["own-words-often"] = (joined * (1 + size // len(joined)))[: size * 2]
+        starts = b"".join(word[: max(len(word) // 2, 4)] for word in words)[:size] or b"x"
+        made["own-words-broken-off"] = (starts * (1 + size // len(starts)))[:size]
+    for name, data in made.items():
+        (directory / name).write_bytes(data)
+    found = directory_corpus("unpleasant inputs", directory, "/unpleasant")
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in made.values())).hexdigest()
+    return Corpus(found.name, found.root, found.inside, found.files, digest)

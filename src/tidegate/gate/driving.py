@@ -1,0 +1,82 @@
+"""Leads the release's own driver through a device's steps, in the sandbox."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tidegate.core.model import Manifest
+from tidegate.core.wire import plain
+from tidegate.gate.port import Seen
+from tidegate.gate.sandbox import Job
+from tidegate.gate.trial import Edition, Trial
+
+PROBE_S = "1"
+YARA_SETTINGS = {"watch": "/tmp/watch", "quarantine": "/tmp/quarantine", "interval_s": "0.1", "start_s": "90"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a device, and what it is about: a release's digest, or seconds."""
+
+    what: str
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What came of a step: `ok`, `refused` (said in good order), `broken` (an error that nobody foresaw), `died`."""
+
+    step: Step
+    kind: str
+    said: str = ""
+
+
+def drive(
+    trial: Trial, editions: Mapping[str, tuple[Manifest, Path]], steps: Sequence[Step], *, go_on: bool = False
+) -> list[Came]:
+    """Lead the driver through steps. Gives what came of each, up to the first that did not go well (or of all)."""
+    driver = trial.candidate.manifest.driver
+    own = dict(YARA_SETTINGS) if driver in ("yara", "clamav") else {}
+    asked = {
+        "driver": driver,
+        "component": trial.candidate.manifest.component,
+        "settings": {**own, **(trial.settings.driver or {})},
+        "manifests": {digest: plain(manifest) for digest, (manifest, _) in editions.items()},
+        "steps": [[step.what, step.about] for step in steps],
+        "go_on": go_on,
+    }
+    read = [(place, f"/slots/{digest}") for digest, (_, place) in editions.items()]
+    read += [((trial.base / name).resolve(), str((trial.base / name).resolve())) for name in trial.settings.read]
+    if trial.settings.device:
+        read.append(((trial.base / trial.settings.device).resolve(), "/device"))
+    limits = replace(trial.runner.limits, disk_mb=max(trial.runner.limits.disk_mb, 64))
+    words = (sys.executable, "-B", "-m", "tidegate.gate.inside.drive")
+    ran = trial.runner.run(Job(words, tuple(read), json.dumps(asked).encode(), {}, limits))
+    found: list[Came] = []
+    for line in ran.stdout.decode(errors="replace").splitlines():
+        try:
+            value = json.loads(line)
+            found.append(Came(steps[value["step"]], str(value["kind"]), str(value["said"])))
+        except (ValueError, KeyError, TypeError, IndexError):
+            continue
+    if len(found) < len(steps) and (not found or found[-1].kind == "ok" or go_on):
+        found.append(Came(steps[len(found)], "died", f"the driver's process {ran.sentence} {ran.last_line}"))
+    return found
+
+
+def editions_of(*editions: Edition) -> dict[str, tuple[Manifest, Path]]:
+    """Give editions as `drive` takes them."""
+    return {edition.digest: (edition.manifest, edition.content) for edition in editions}
+
+
+def judge(came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str]) -> bool:
+    """Turn the first step that did not go well into a finding; `words` say what each step means. Whether all went."""
+    for number, each in enumerate(came):
+        if each.kind != "ok":
+            seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}")
+            return False
+    return len(came) == len(steps)

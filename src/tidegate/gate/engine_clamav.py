@@ -1,0 +1,81 @@
+"""ClamAV as an interpreter of the gate: `clamscan` with the payload as its only signature database."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from tidegate.core.errors import Refused
+from tidegate.gate.engine_command import CommandInterpreter
+from tidegate.gate.interpreters import PAYLOAD, Loaded, Match, Runner
+from tidegate.gate.sandbox import Ran
+from tidegate.gate.settings import InterpreterSettings
+
+SUFFIXES = (
+    ".cdb", ".cfg", ".cvd", ".cld", ".cud", ".fp", ".ftm", ".hdb", ".hdu", ".hsb", ".hsu", ".idb", ".ign", ".ign2",
+    ".imp", ".ldb", ".ldu", ".mdb", ".mdu", ".msb", ".msu", ".ndb", ".ndu", ".pdb", ".sfp", ".wdb", ".yar", ".yara",
+    ".cbc", ".gdb", ".cat", ".crb",
+)  # fmt: skip
+_SCAN = ("clamscan", "--database=" + PAYLOAD, "--infected", "--no-summary", "--stdout", "--allmatch")
+_QUIET = ("--official-db-only=no", "--max-filesize=64M", "--max-scansize=256M", "--tempdir=/tmp")
+_LINE = re.compile(r"at line (\d+)")
+_FILE = re.compile(r"Can't load \S*?payload/(\S+?):")
+
+
+class ClamavInterpreter(CommandInterpreter):
+    """The installed clamscan. Its exit codes: 0 nothing found, 1 found, 2 an error."""
+
+    kind = "clamav"
+    takes = (0, 1)
+    batch = 100_000
+
+    def __init__(self, runner: Runner, name: str = "") -> None:
+        """Take the sandbox."""
+        settings = InterpreterSettings(
+            kind="command",
+            driver="clamav",
+            load=(*_SCAN, *_QUIET, "/etc/ld.so.cache"),
+            scan=(*_SCAN, *_QUIET, "--file-list={files}"),
+        )
+        super().__init__(runner, settings, Path("/"))
+        self._given = name
+        self._version = ""
+        self.name = name or "ClamAV"
+
+    def version(self) -> str:
+        """Give the engine's version. Raises Refused if clamscan is not installed."""
+        if not self._version:
+            if shutil.which("clamscan") is None:
+                raise Refused("clamscan is not on this machine; install ClamAV (on Debian: apt-get install clamav)")
+            said = subprocess.run(["clamscan", "--version"], capture_output=True, text=True, timeout=60, check=False)
+            self._version = said.stdout.strip().split("/")[0].removeprefix("ClamAV ") or "unknown"
+            self.name = self._given or f"ClamAV {self._version}"
+        return self._version
+
+    def content_files(self, payload: Path) -> list[str]:
+        """Give the signature files."""
+        return [name for name in super().content_files(payload) if name.lower().endswith(SUFFIXES)]
+
+    def load(self, payload: Path) -> Loaded:
+        """Let clamscan take the signatures and look at one small file: it fails on a database that it cannot read."""
+        if not self.content_files(payload):
+            return Loaded(False, sentence="the payload holds no signatures that ClamAV knows by their suffix")
+        return super().load(payload)
+
+    def match(self, line: str) -> Match | None:
+        """Read clamscan's line `PATH: NAME FOUND`."""
+        path, colon, rest = line.rpartition(": ")
+        if not colon or not rest.endswith(" FOUND"):
+            return None
+        return Match(path, rest.removesuffix(" FOUND").removesuffix(".UNOFFICIAL"))
+
+    def _taken(self, ran: Ran) -> Loaded:
+        loaded = super()._taken(ran)
+        if loaded.ok or loaded.crashed:
+            return loaded
+        line = _LINE.search(ran.stderr)
+        file = _FILE.search(ran.stderr)
+        sentence = " ".join(ran.stderr.replace("LibClamAV Error: ", "").split())[:300] or loaded.sentence
+        return Loaded(False, sentence=sentence, file=file[1] if file else "", line=int(line[1]) if line else 0)

@@ -1,0 +1,207 @@
+"""YARA-X as an interpreter of the gate: the version of this environment, or that of another one which is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tidegate
+from tidegate.core.errors import Refused
+from tidegate.drivers.yara_rules import SUFFIXES
+from tidegate.gate.interpreters import (
+    PAYLOAD,
+    VARIANTS,
+    Files,
+    Heard,
+    Loaded,
+    Match,
+    Places,
+    Runner,
+    Scanned,
+    split_place,
+)
+from tidegate.gate.sandbox import Job, Ran
+
+MOST_DEATHS = 5
+"""After so many files that kill it, the rest of a part is not looked at any more."""
+_CODE = "import importlib.metadata as m, sys; print(m.version('yara-x')); print(sys.prefix); print(sys.base_prefix)"
+
+
+class YaraInterpreter:
+    """One version of YARA-X."""
+
+    kind = "yara-x"
+    separable = True
+
+    def __init__(self, runner: Runner, python: str = "", name: str = "") -> None:
+        """Take the sandbox; `python` names another environment's interpreter."""
+        self._runner, self._python, self._given = runner, python or sys.executable, name
+        self._also: list[tuple[Path, str]] = []
+        self.own = self._python == sys.executable
+        """Whether it is the version of this environment."""
+        self._version = ""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self._given or f"YARA-X {self.version()}"
+
+    def version(self) -> str:
+        """Give the version that this Python has. Raises Refused if it has none."""
+        if self._version:
+            return self._version
+        if self._python == sys.executable:
+            from importlib.metadata import version
+
+            self._version = version("yara-x")
+            return self._version
+        try:
+            done = subprocess.run([self._python, "-c", _CODE], capture_output=True, text=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Refused(f"the interpreter {self._python} cannot be run: {error}") from error
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            raise Refused(f"the interpreter {self._python} has no yara-x: {said}")
+        self._version, *places = done.stdout.split("\n")[:3]
+        self._also = [(Path(place), place) for place in dict.fromkeys(places) if not place.startswith("/usr")]
+        return self._version
+
+    def content_files(self, payload: Path) -> list[str]:
+        """Give the rule files."""
+        found = (path for path in payload.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        return sorted(path.relative_to(payload).as_posix() for path in found)
+
+    def fields(self) -> dict[str, int]:
+        """Rules declare no fields."""
+        return {}
+
+    def load(self, payload: Path) -> Loaded:
+        """Compile the rules."""
+        ran = self._run({"mode": "load", "payload": PAYLOAD}, [(payload, PAYLOAD)])
+        return _loaded(ran, _values(ran.stdout))
+
+    def scan(self, payload: Path, files: Files, places: Places, heard: Heard | None = None) -> Scanned:
+        """Compile and scan; a file that ends the interpreter is left out of the next run over the rest."""
+        left, looked = [path for path, _ in files], 0
+        matches: list[Match] = []
+        trouble: list[tuple[str, str]] = []
+        size, cpu_s, peak_mb = 0, 0.0, 0.0
+        while True:
+            asked = {"mode": "scan", "payload": PAYLOAD, "files": left, "file_cpu_s": self._runner.file_cpu_s}
+            counter = _Counter(looked, heard)
+            ran = self._run(asked, [(payload, PAYLOAD), *places], counter)
+            values = _values(ran.stdout)
+            loaded = _loaded(ran, values)
+            if not loaded.ok:
+                return Scanned(loaded)
+            for value in values:
+                if "file" in value:
+                    matches += [Match(left[value["file"]], rule, file) for file, rule in value["matches"]]
+                elif "trouble" in value:
+                    trouble.append((left[value["trouble"]], f"it gave up: {value['said']}"))
+                elif "done" in value:
+                    size, cpu_s, peak_mb = size + value["bytes"], cpu_s + value["scan_cpu_s"], value["peak_mb"]
+            if any("done" in value for value in values):
+                return Scanned(loaded, tuple(matches), tuple(trouble), size, cpu_s, peak_mb)
+            died_at = max(counter.at, 0)
+            died = left[died_at] if left else "(nothing)"
+            trouble.append((died, f"scanning it, the interpreter {_why(ran, self._runner.file_cpu_s)}"))
+            left, looked = left[died_at + 1 :], looked + died_at + 1
+            if not left or len(trouble) >= MOST_DEATHS:
+                return Scanned(loaded, tuple(matches), tuple(trouble), size, cpu_s, ran.peak_mb)
+
+    def attempt(self, variants: Path, names: Sequence[str], each_s: int) -> dict[str, Loaded]:
+        """Compile each variant in a process of its own, all in one sandbox."""
+        asked = {"mode": "try", "payload": VARIANTS, "variants": list(names), "each_s": each_s}
+        ran = self._run(asked, [(variants, VARIANTS)])
+        found: dict[str, Loaded] = {}
+        for value in _values(ran.stdout):
+            if "variant" in value:
+                found[value["variant"]] = _attempted(value, each_s)
+        for name in names:
+            found.setdefault(
+                name, Loaded(False, crashed=True, sentence=f"was not reached: the interpreter {ran.sentence}")
+            )
+        return found
+
+    def _run(self, asked: dict[str, Any], read: Sequence[tuple[Path, str]], counter: _Counter | None = None) -> Ran:
+        self.version()
+        package = str(Path(tidegate.__file__).resolve().parent.parent)
+        job = Job(
+            (self._python, "-B", "-m", "tidegate.gate.inside.yara_scan"),
+            (*self._also, *read),
+            json.dumps(asked).encode(),
+            {"PYTHONPATH": package},
+            self._runner.limits,
+        )
+        return self._runner.run(job, counter)
+
+
+class _Counter:
+    """Hears where a scan is, from its output as it comes."""
+
+    def __init__(self, before: int, heard: Heard | None) -> None:
+        self.at = -1
+        self._before, self._heard, self._rest = before, heard, b""
+
+    def __call__(self, piece: bytes) -> None:
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        marks = [line for line in lines if line.startswith(b"@")]
+        if marks:
+            self.at = int(marks[-1][1:])
+            if self._heard is not None:
+                self._heard(self._before + self.at + 1)
+
+
+def _values(data: bytes) -> list[dict[str, Any]]:
+    """Read what the program inside said; a line that is cut off or no object says nothing."""
+    found: list[dict[str, Any]] = []
+    for line in data.split(b"\n"):
+        if line.startswith(b"{"):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return found
+
+
+def _why(ran: Ran, file_cpu_s: int) -> str:
+    if ran.code == 128 + 24:
+        return f"used more than {file_cpu_s} s of CPU and was ended, as it would be on a device"
+    return ran.sentence
+
+
+def _loaded(ran: Ran, values: list[dict[str, Any]]) -> Loaded:
+    head = next((value for value in values if "loaded" in value), None)
+    if head is not None:
+        names = tuple((str(file), str(rule)) for file, rule in head["names"])
+        done = next((value for value in values if "done" in value), {})
+        return Loaded(
+            True,
+            items=head["loaded"],
+            names=names,
+            warnings=tuple(head["warnings"]),
+            cpu_s=head["load_cpu_s"],
+            peak_mb=max(done.get("peak_mb", 0.0), ran.peak_mb),
+        )
+    file, line, text = split_place(ran.last_line)
+    if ran.code == 2 and not ran.stopped:
+        return Loaded(False, sentence=text, file=file, line=line)
+    return Loaded(False, crashed=True, sentence=f"loading it, the interpreter {ran.sentence}", peak_mb=ran.peak_mb)
+
+
+def _attempted(value: dict[str, Any], each_s: int) -> Loaded:
+    file, line, text = split_place(value["said"])
+    code = value["code"]
+    if code == 0:
+        return Loaded(True)
+    if code == 2:
+        return Loaded(False, sentence=text, file=file, line=line)
+    how = f"did not end within {each_s} s" if code is None else f"ended with {code}"
+    return replace(Loaded(False, crashed=True), sentence=f"{how}{': ' + text if text else ''}")

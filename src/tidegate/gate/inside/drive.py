@@ -1,0 +1,143 @@
+"""Inside the sandbox: leads a driver through a device's steps with a release, and says what came of each.
+
+It reads one JSON object: {driver, component, settings, manifests: {digest: manifest}, steps: [[step, argument], ...]};
+contents lie at /slots/DIGEST. Steps: check DIGEST, point DIGEST (or "" for absent), ready, activate, probe SECONDS,
+sham, deactivate, quiet. It prints one JSON object a step and ends with the first that fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tidegate.core.errors import TidegateError
+from tidegate.core.model import Manifest
+from tidegate.core.wire import read
+from tidegate.drivers.port import Driver, Place, load_driver
+
+HOME = Path("/tmp/component")
+SLOTS = Path("/slots")
+PROBE_S = 0.3
+GONE_WITHIN_S = 3.0
+
+
+class Stepper:
+    """One device's component, led by hand."""
+
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self.manifests = {name: read(Manifest, value, "manifest") for name, value in asked["manifests"].items()}
+        self.driver: Driver = load_driver(asked["driver"])
+        self.component: str = asked["component"]
+        self.settings: dict[str, str] = asked["settings"]
+        self.current, self.work = HOME / "current", HOME / "work"
+        self.manifest: Manifest | None = None
+
+    def place(self) -> Place:
+        return Place(self.component, self.current, self.work, self.manifest, self.settings)
+
+    def check(self, digest: str) -> str:
+        self.driver.check(SLOTS / digest, self.manifests[digest])
+        return ""
+
+    def point(self, digest: str) -> str:
+        """Move the pointer, as the agent does: a new link beside it, then a rename."""
+        self.current.unlink(missing_ok=True) if not digest else None
+        self.manifest = self.manifests.get(digest)
+        if digest:
+            fresh = self.current.with_name("current.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(SLOTS / digest)
+            fresh.replace(self.current)
+        return ""
+
+    def ready(self, _: str) -> str:
+        self.driver.ready(self.place())
+        return ""
+
+    def activate(self, _: str) -> str:
+        self.driver.activate(self.place())
+        return ""
+
+    def sham(self, _: str) -> str:
+        self.driver.sham(self.place())
+        return ""
+
+    def deactivate(self, _: str) -> str:
+        self.driver.deactivate(self.place())
+        return ""
+
+    def probe(self, seconds: str) -> str:
+        """Probe through a soak: each look must be healthy; the first may wait for the component to come up."""
+        give_up = time.monotonic() + float(seconds)
+        said = ""
+        while True:
+            results = self.driver.probe(self.place())
+            bad = [f"{each.name}: {each.detail}" for each in results if not each.healthy]
+            if bad:
+                raise Unhealthy("; ".join(bad))
+            said = "; ".join(f"{each.name} {each.detail}".strip() for each in results)
+            if time.monotonic() > give_up:
+                return said
+            time.sleep(PROBE_S)
+
+    def quiet(self, _: str) -> str:
+        """See that nothing is left running."""
+        give_up = time.monotonic() + GONE_WITHIN_S
+        while left := others():
+            if time.monotonic() > give_up:
+                raise Unhealthy(f"still running: {', '.join(left)}")
+            time.sleep(0.05)
+        return ""
+
+
+class Unhealthy(Exception):
+    """A look at the component that was not good."""
+
+
+def others() -> list[str]:
+    found: list[str] = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in (1, os.getpid()):
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            except OSError:
+                continue
+            if words:
+                found.append(words[:120])
+    return found
+
+
+def main() -> int:
+    asked = json.load(sys.stdin)
+    for place in (HOME / "work", Path("/tmp/watch"), Path("/tmp/quarantine")):
+        place.mkdir(parents=True, exist_ok=True)
+    if Path("/device").is_dir():
+        shutil.copytree("/device", "/tmp/watch", dirs_exist_ok=True)
+    Path("/tmp/watch/readme.txt").write_text("a file of this device\n")
+    stepper = Stepper(asked)
+    for number, (step, argument) in enumerate(asked["steps"]):
+        do: Callable[[str], str] = getattr(stepper, step)
+        began = time.monotonic()
+        kind, said = "ok", ""
+        try:
+            said = do(argument)
+        except (TidegateError, Unhealthy) as error:
+            kind, said = "refused", str(error)
+        except Exception as error:
+            kind, said = "broken", f"{type(error).__name__}: {error}"
+        line = {"step": number, "kind": kind, "said": said, "took_s": round(time.monotonic() - began, 3)}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        if kind != "ok" and not asked.get("go_on"):
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

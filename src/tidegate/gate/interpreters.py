@@ -1,0 +1,127 @@
+"""The interpreters that give content its meaning on devices, as the gate runs them; one file for each kind beside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tidegate.gate.sandbox import Job, Limits, Ran, Sandbox
+
+PAYLOAD = "/payload"
+VARIANTS = "/variants"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How content was taken: `refused` in good order with a reason and its place, or `crashed`. `items`: rules, records
+    or signatures; `names` are (content file, item)."""
+
+    ok: bool
+    crashed: bool = False
+    sentence: str = ""
+    file: str = ""
+    line: int = 0
+    items: int = 0
+    names: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One detection: of which file, by which item of which content file (empty where the interpreter does not say)."""
+
+    sample: str
+    rule: str
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a scan found. `trouble` are (sample, sentence): where the interpreter died, hung or gave up."""
+
+    loaded: Loaded
+    matches: tuple[Match, ...] = ()
+    trouble: tuple[tuple[str, str], ...] = ()
+    bytes: int = 0
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The sandbox, and how many jobs may run in it at the same time."""
+
+    sandbox: Sandbox
+    limits: Limits
+    file_cpu_s: int = 10
+    slots: int = 1
+    gate: threading.Semaphore = field(default_factory=threading.Semaphore)
+
+    def run(self, job: Job, heard: Callable[[bytes], None] | None = None) -> Ran:
+        """Run a job when there is a core for it."""
+        with self.gate:
+            return self.sandbox.run(job, heard)
+
+
+Files = Sequence[tuple[str, int]]
+"""Paths inside the sandbox, with their bytes."""
+Places = Sequence[tuple[Path, str]]
+Heard = Callable[[int], None]
+"""Told the number of files that have been looked at."""
+
+
+class Interpreter(Protocol):
+    """One version of one interpreter."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind: yara-x, clamav, command."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def separable(self) -> bool:
+        """Whether each content file means the same alone as among others, so that unchanged ones need no new trial."""
+        ...
+
+    def version(self) -> str:
+        """Give its version. Raises Refused if it is not to be had."""
+        ...
+
+    def content_files(self, payload: Path) -> list[str]:
+        """Give the payload's files that it interprets, relative to it."""
+        ...
+
+    def load(self, payload: Path) -> Loaded:
+        """Let it take content."""
+        ...
+
+    def scan(self, payload: Path, files: Files, places: Places, heard: Heard | None = None) -> Scanned:
+        """Let it take content and look at files; what it dies of is said, and the rest is looked at all the same."""
+        ...
+
+    def attempt(self, variants: Path, names: Sequence[str], each_s: int) -> dict[str, Loaded]:
+        """Let it take each of several contents: directories of these names."""
+        ...
+
+    def fields(self) -> dict[str, int]:
+        """Give how many fields of each content type it supplies, where it says so."""
+        ...
+
+
+def split_place(said: str) -> tuple[str, int, str]:
+    """Take `file:line: text` apart; an empty file and line 0 where it is none."""
+    head, colon, rest = said.partition(":")
+    number, colon2, text = rest.partition(":")
+    if colon and colon2 and number.isdecimal():
+        return head.removeprefix(f"{PAYLOAD}/"), int(number), text.strip()
+    return "", 0, said

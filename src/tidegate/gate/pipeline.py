@@ -1,0 +1,125 @@
+"""Runs the checks of a release side by side, those that measure at the end, and reuses answers that still hold."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, replace
+from typing import Any
+
+from tidegate.core.errors import BadInput, TidegateError
+from tidegate.core.wire import read
+from tidegate.gate.port import FAILED, MOST_FINDINGS, PASSED, SKIPPED, WARNED, Check, Result, Seen
+from tidegate.gate.trial import Trial
+
+Watch = Callable[[str, str, float, str], None]
+"""Told (check, state, share done, at what); states: waits, runs, and the results."""
+
+
+def run_checks(trial: Trial, checks: Sequence[Check], watch: Watch | None = None) -> list[Result]:
+    """Run checks; each starts when those that it needs have ended, and is left out if one of them failed.
+
+    Raises:
+        NoSandbox: before anything has run.
+    """
+    trial.sandbox.check()
+    tell = watch or (lambda name, state, share, at: None)
+    waiting = {check.name: check for check in checks}
+    done: dict[str, Result] = {}
+    for check in checks:
+        tell(check.name, "waits", 0.0, "")
+    with ThreadPoolExecutor(max(len(checks), 1)) as pool:
+        try:
+            _all(trial, waiting, done, pool, tell)
+        except BaseException:
+            trial.sandbox.stop()  # or leaving would wait for what runs
+            raise
+    return [done[check.name] for check in checks]
+
+
+def _all(
+    trial: Trial, waiting: dict[str, Check], done: dict[str, Result], pool: ThreadPoolExecutor, tell: Watch
+) -> None:
+    running: dict[Future[Result], str] = {}
+    while waiting or running:
+        for check in _ready(waiting, done, running):
+            del waiting[check.name]
+            blocked = [name for name in check.needs if name in done and done[name].result == FAILED]
+            if blocked:
+                done[check.name] = Result(check.name, skipped=f"{blocked[0]} failed, so it has no meaning")
+                tell(check.name, SKIPPED, 1.0, "")
+            else:
+                running[pool.submit(_one, trial, check, tell)] = check.name
+        if not running:
+            continue
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            done[name] = future.result()
+            trial.results[name] = done[name].result
+            tell(name, done[name].result, 1.0, "")
+
+
+def _ready(waiting: dict[str, Check], done: dict[str, Result], running: dict[Future[Result], str]) -> list[Check]:
+    """Give the checks that may start now; one that must be alone starts when nothing else is left or runs."""
+    free = [
+        check
+        for check in waiting.values()
+        if not check.alone and not any(name in waiting or name in running.values() for name in check.needs)
+    ]
+    if free or running:
+        return free
+    return list(waiting.values())[:1]
+
+
+def _one(trial: Trial, check: Check, tell: Watch) -> Result:
+    started, began = time.time(), time.monotonic()
+    tell(check.name, "runs", 0.0, "")
+    try:
+        inputs = check.inputs(trial)
+        known = _known(trial.cache.get(inputs), started)
+        if known is not None:
+            return known
+        seen = Seen()
+        last = threading.local()
+
+        def say(share: float, at: str) -> None:
+            now = time.monotonic()
+            if now - getattr(last, "at", 0.0) > 0.1:
+                last.at = now
+                tell(check.name, "runs", share, at)
+
+        check.run(trial, seen, say)
+    except BadInput as error:
+        seen = Seen()
+        seen.fail(str(error))
+        inputs = None
+    except TidegateError as error:
+        seen = Seen()
+        seen.fail(f"it could not look: {error}")
+        inputs = None
+    kept = sorted(seen.findings, key=lambda finding: (finding.note, not finding.grave))[:MOST_FINDINGS]
+    took_s = round(time.monotonic() - began, 3)
+    result = Result(check.name, tuple(kept), seen.figures, seen.skipped, round(started, 3), took_s)
+    if result.result in (PASSED, WARNED):
+        trial.cache.put(inputs, asdict(result))
+    return result
+
+
+def _known(answer: Any, now_s: float) -> Result | None:
+    """Read an answer that was kept; its time is now, for what it says holds now."""
+    if answer is None:
+        return None
+    try:
+        found = read(Result, answer, "the kept answer")
+    except BadInput:
+        return None
+    return replace(found, reused=True, started_s=round(now_s, 3))
+
+
+def passed(results: Sequence[Result]) -> bool:
+    """Say whether a release may go on: something was looked at, and nothing failed."""
+    return any(result.result in (PASSED, WARNED) for result in results) and not any(
+        result.result == FAILED for result in results
+    )

@@ -1,0 +1,228 @@
+"""One release on trial: its content unpacked, what it is compared with, what it is tried on and in."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tidegate.core.errors import BadInput
+from tidegate.core.model import Manifest
+from tidegate.gate.cache import Cache
+from tidegate.gate.corpus import Corpus, directory_corpus, system_corpus, unpleasant
+from tidegate.gate.damage import Variant, contents
+from tidegate.gate.engine_clamav import ClamavInterpreter
+from tidegate.gate.engine_command import CommandInterpreter
+from tidegate.gate.engine_yara import YaraInterpreter
+from tidegate.gate.interpreters import Interpreter, Loaded, Runner
+from tidegate.gate.planting import planted_corpus
+from tidegate.gate.sandbox import Sandbox
+from tidegate.gate.settings import Settings
+from tidegate.gate.sources import Source, read_sources, words_of
+from tidegate.trust.payload import unpack_payload, verify_payload
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A release as it lies unpacked: its manifest, digest, archive and content."""
+
+    manifest: Manifest
+    digest: str
+    archive: Path
+    content: Path
+    signed: Path | None = None
+    """Its signed list of releases, where it is signed already."""
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return f"{self.manifest.component} {self.manifest.version}"
+
+
+def unpack_edition(manifest: Manifest, digest: str, archive: Path, work: Path, signed: Path | None = None) -> Edition:
+    """Unpack a release with the distrust that a device has. Raises as `unpack_payload` does."""
+    verify_payload(archive, manifest.payload)
+    content = work / digest
+    if not content.exists():
+        unpack_payload(archive, content, manifest.payload)
+    return Edition(manifest, digest, archive, content, signed)
+
+
+@dataclass
+class Trial:
+    """All that checks look at. `baselines`: what the fleet runs now, the most common first."""
+
+    candidate: Edition
+    baselines: Sequence[Edition]
+    settings: Settings
+    base: Path
+    """Relative places of the settings lie below it."""
+    work: Path
+    cache: Cache
+    sandbox: Sandbox
+    jobs: int = 2
+    benign: Sequence[Path] = ()
+    planted: Sequence[Path] = ()
+    inventory: Sequence[Mapping[str, Any]] = ()
+    """Devices: {labels: {...}, facts: {...}}."""
+    results: dict[str, str] = field(default_factory=lambda: {})
+    """What checks have said so far, by name."""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _loaded: dict[str, Loaded] = field(default_factory=lambda: {})
+
+    @cached_property
+    def runner(self) -> Runner:
+        """The sandbox with the settings' limits and as many slots as there are to be jobs."""
+        limits, each = self.settings.job_limits(), self.settings.limits.file_cpu_s
+        return Runner(self.sandbox, limits, each, self.jobs, threading.Semaphore(self.jobs))
+
+    @cached_property
+    def interpreters(self) -> list[Interpreter]:
+        """What reads this driver's payloads: those of the settings, else the one that is installed. May be none."""
+        driver = self.candidate.manifest.driver
+        found: list[Interpreter] = []
+        for each in self.settings.interpreter:
+            if each.driver != driver:
+                continue
+            if each.kind == "yara-x":
+                python = str((self.base / each.python).absolute()) if "/" in each.python else each.python
+                found.append(YaraInterpreter(self.runner, python, each.name))
+            elif each.kind == "clamav":
+                found.append(ClamavInterpreter(self.runner, each.name))
+            else:
+                found.append(CommandInterpreter(self.runner, each, self.base))
+        if driver == "yara" and not any(isinstance(e, YaraInterpreter) and e.own for e in found):
+            found.insert(0, YaraInterpreter(self.runner))
+        if driver == "clamav" and not found:
+            found.append(ClamavInterpreter(self.runner))
+        return found
+
+    @property
+    def interpreter(self) -> Interpreter | None:
+        """The one that all checks but `load` use."""
+        return self.interpreters[0] if self.interpreters else None
+
+    def need_interpreter(self) -> Interpreter:
+        """Give it. Raises BadInput if there is none."""
+        if self.interpreter is None:
+            driver = self.candidate.manifest.driver
+            raise BadInput(f"no interpreter is known for payloads of driver {driver}")
+        return self.interpreter
+
+    def interpreter_inputs(self) -> list[str]:
+        """Name the interpreter, for the reuse of answers."""
+        found = self.interpreter
+        return [found.kind, found.name, found.version(), str(self.settings.limits)] if found else []
+
+    def loaded(self, edition: Edition) -> Loaded:
+        """Give how the first interpreter takes an edition; it is asked once."""
+        with self._lock:
+            known = self._loaded.get(edition.digest)
+            if known is None:
+                known = self._loaded[edition.digest] = self.need_interpreter().load(edition.content)
+            return known
+
+    @cached_property
+    def content_digests(self) -> dict[str, str]:
+        """SHA-256 of each file that the interpreter reads, by its name in the payload."""
+        return digests(self.candidate.content, self.need_interpreter().content_files(self.candidate.content))
+
+    @cached_property
+    def benign_corpora(self) -> list[Corpus]:
+        """What must give no detection."""
+        own = self.settings.corpus
+        places = [*(self.base / name for name in own.benign), *self.benign]
+        found = [
+            directory_corpus(f"benign {place.name}", place.resolve(), f"/corpus/{number}", own.file_mb)
+            for number, place in enumerate(places)
+        ]
+        return [*found, system_corpus(own.system_mb, own.file_mb)] if own.system and own.system_mb else found
+
+    @cached_property
+    def planted_corpora(self) -> list[Corpus]:
+        """Samples of the user's that must be detected."""
+        own = self.settings.corpus
+        places = [*(self.base / name for name in own.planted), *self.planted]
+        return [
+            directory_corpus(f"planted {place.name}", place.resolve(), f"/planted/{number}", own.file_mb)
+            for number, place in enumerate(places)
+        ]
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """The candidate's items by `file` and name, with their lines."""
+        return self._sources(self.candidate)
+
+    def _sources(self, edition: Edition) -> dict[str, Source]:
+        return read_sources(edition.content, self.need_interpreter().content_files(edition.content))
+
+    def sources_of(self, edition: Edition) -> dict[str, Source]:
+        """The same of any edition."""
+        return self.sources if edition is self.candidate else self._sources(edition)
+
+    @cached_property
+    def made_samples(self) -> Corpus:
+        """Samples put together from the texts that rules look for, of the first baseline and of the candidate."""
+        with self._lock:
+            found: dict[str, Source] = {}
+            for edition in (*self.baselines[:1], self.candidate):
+                found |= {key: source for key, source in self.sources_of(edition).items() if key not in found}
+            return planted_corpus(found, self.work / "made-samples")
+
+    @property
+    def damaged_place(self) -> Path:
+        """Where the damaged variants of the content lie."""
+        return self.work / "damaged"
+
+    @cached_property
+    def damaged(self) -> tuple[list[Variant], dict[str, Loaded]]:
+        """Damaged variants of the content, and how the interpreter takes each."""
+        with self._lock:
+            interpreter, edition, own = self.need_interpreter(), self.candidate, self.settings.damage
+            files = interpreter.content_files(edition.content)
+            variants = contents(
+                edition.content,
+                files,
+                self.sources,
+                self.damaged_place,
+                edition.digest,
+                own.variants,
+                alone=interpreter.separable,
+            )
+            names = [variant.name for variant in variants]
+            return variants, interpreter.attempt(self.damaged_place, names, own.each_s) if names else {}
+
+    @cached_property
+    def unpleasant(self) -> Corpus:
+        """Inputs that are hard on the interpreter."""
+        with self._lock:
+            words = [word for source in self.changed_sources().values() for word in words_of(source)]
+            return unpleasant(self.work / "unpleasant", words[:400])
+
+    def part_of(self, edition: Edition, names: Sequence[str]) -> Path:
+        """Make a directory with some of an edition's files alone, under their names."""
+        place = Path(tempfile.mkdtemp(prefix="part-", dir=self.work))
+        place.chmod(0o755)
+        for name in names:
+            target = place / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(edition.content / name, target)
+        return place
+
+    def changed_sources(self) -> dict[str, Source]:
+        """Give the candidate's items that the first baseline has not, or not in these words."""
+        if not self.baselines:
+            return self.sources
+        old = self.sources_of(self.baselines[0])
+        return {k: s for k, s in self.sources.items() if k not in old or old[k].text != s.text}
+
+
+def digests(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """Give the SHA-256 of files below a directory, by name."""
+    return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names}
