@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import httpx
 import uvicorn
+from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.api.app import Office
@@ -34,9 +35,11 @@ from tidegate.trust.credentials import authorization
 from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.layout import release_role
 from tidegate.trust.metadata import latest_bytes
+from tidegate.trust.passwords import Passwords
 from tidegate.trust.publisher import Publisher
 from tidegate.trust.tokens import possession_message
 
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 COMPONENT, OTHER = "edr-rules", "dns-filter"
 T = TypeVar("T")
 
@@ -142,6 +145,7 @@ class World(Plant):
             self.home.repository,
             token,
             evidence=self.home.evidence,
+            passwords=Passwords(self.home.passwords, QUICK_HASHER),
             device_secrets=self.home.device_secrets,
             secrets=self.secrets,
             heard_epochs=self.intake.epochs.counts,

@@ -93,8 +93,6 @@ def test_a_real_agent_updates_and_ends_when_told(world: World, home: Path, start
     until(lambda: world.kinds() == [("r1:1:0", "confirmed")], agent.said())
     until(lambda: status(home)["state"] == "IDLE" and "up to date" in status(home)["sentence"], "no status")
     assert status(home)["installed"] == status(home)["good"] == candidate.sha256
-    resident = [line for line in Path(f"/proc/{agent.process.pid}/status").read_text().splitlines() if "VmRSS" in line]
-    assert int(resident[0].split()[1]) < 80_000, "kB; twice what was measured"
     second = start()
     assert second.process.wait(10) == 1 and "already runs" in second.said()
     code, took_s = agent.end(signal.SIGTERM)

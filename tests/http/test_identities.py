@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ from tidegate.agent.enrol import enrol
 from tidegate.agent.say import Log
 from tidegate.agent.slots import Slots
 from tidegate.agent.tools import make_tools
+from tidegate.control.buckets import Buckets
 from tidegate.control.identities import Barred, Identities
 from tidegate.control.proofs import signed_report_of
 from tidegate.core.errors import Untrusted
 from tidegate.intake.copies import CopyWatch
-from tidegate.intake.limits import Buckets, Limits, Rates
+from tidegate.intake.limits import Limits, Rates
 from tidegate.log.events import Act, Reported
 from tidegate.trust.epochs import renewal_message
 from tidegate.trust.signed_report import sign_report, verify_report
@@ -108,6 +110,24 @@ def test_asking_whether_a_device_is_revoked_costs_the_same_with_a_hundred_thousa
         return best
 
     assert cost(100_000) < 50 * cost(1)  # a search would be thousands of times slower
+
+
+def test_a_stolen_token_enrols_up_to_its_uses_with_its_labels_and_nobody_once_it_is_revoked(world: World) -> None:
+    world.release(1)
+    token = world.token(uses=2, labels={"site": "ATL"})
+    thief = world.enrol(token)
+    reply = world.devices.post("/v1/enrol", json=enrolment(token, labels={"site": "JFK"}))
+    check_problem(reply, 409, "does not grant the label site=JFK")
+    check_problem(world.start(), 409, "no device is in scope")  # enrolled after the release was logged
+    number = token.split(".")[2]
+    assert world.operator(f"/api/v1/tokens/{number}/revoke", why="lost").status_code == 200
+    check_problem(world.devices.post("/v1/enrol", json=enrolment(token)), 401, "has expired")
+    check_problem(world.operator(f"/api/v1/tokens/{number}/revoke"), 409, "over already")
+    check_problem(world.operator("/api/v1/tokens/none/revoke"), 404, "no token")
+    rows = world.operator("/api/v1/tokens", method="GET").json()["tokens"]
+    assert [(row["used"], row["open"]) for row in rows] == [(1, False)]
+    assert token.rpartition(".")[2] not in json.dumps(rows)
+    assert thief.post("/v1/announce", NOTHING).status_code == 404  # who was enrolled stays, until revoked by name
 
 
 # --- copies of a credential -----------------------------------------------------------------------------------------

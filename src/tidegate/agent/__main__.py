@@ -3,88 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
-import random
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
-from tidegate import __version__
-from tidegate.agent.clock import SystemClock
-from tidegate.agent.config import Home, HomeLock
-from tidegate.agent.launch import AGAIN
-from tidegate.agent.loop import Agent
-from tidegate.agent.own import Restart
-from tidegate.agent.say import Log, StatusFile
-from tidegate.agent.tools import make_tools
-from tidegate.core.errors import BadInput, TidegateError
-
-END_WITHIN_S = 0.9
-STOP_COMPONENT_WITHIN_S = 15.0
-
-
-class Ended(BaseException):
-    """A signal asked for the end. Raised wherever the agent is: every place is one where power may be lost, too."""
+from tidegate.agent.lean import leave_out, let_go
 
 
 def main(arguments: list[str] | None = None) -> int:
+    options = _read(arguments)
+    leave_out()
+    let_go()
+    from tidegate.agent.process import run  # not before: what is loaded first stays
+
+    return run(options["home"], options["once"], options["stop_component"], options["verbose"])
+
+
+def _read(arguments: list[str] | None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="tidegate agent", description="Keeps one device up to date, with care.")
     parser.add_argument("--home", type=Path, required=True, help="the agent's directory, made by `tidegate enrol`")
     parser.add_argument("--once", action="store_true", help="read the plan once, see it through, and end")
     parser.add_argument("--stop-component", action="store_true", help="stop the protected component on SIGTERM as well")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
-    options = parser.parse_args(arguments)
-    say = Log(verbose=options.verbose)
-    home = Home(options.home.absolute())  # what it starts runs in directories of its own
-    try:
-        tools = make_tools(home, say, SystemClock(), random.Random())
-        with HomeLock(home):
-            return _run(Agent(tools), options.once, options.stop_component)
-    except BadInput as error:
-        if home.path.is_dir():
-            StatusFile(home.status_file).ended(str(error))
-        sys.stderr.write(f"tidegate agent: {error}\n")
-        return 2
-    except TidegateError as error:
-        sys.stderr.write(f"tidegate agent: {error}\n")
-        return 1
-
-
-def _run(agent: Agent, once: bool, stop_component: bool) -> int:
-    within_s = STOP_COMPONENT_WITHIN_S if stop_component else END_WITHIN_S
-    _end_on_signals(within_s)
-    own = {"version": __version__, "slot": agent.tools.own.slot}
-    agent.tools.say("begins", device_id=agent.tools.identity.device_id, pid=os.getpid(), **own)
-    code = 0
-    try:
-        if once:
-            code = 0 if agent.run_once() else 1
-        else:
-            agent.run()
-    except Restart:
-        agent.tools.say("restarts")
-        code = AGAIN
-    except Ended:
-        agent.tools.say("ends")
-        if stop_component:
-            agent.stop_components()
-    agent.tools.server.close()
-    return code
-
-
-def _end_on_signals(within_s: float) -> None:
-    def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if hasattr(signal, "setitimer"):  # if a driver swallows the exception, leave all the same
-            signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-            signal.setitimer(signal.ITIMER_REAL, within_s)
-        for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, signal.SIG_IGN)
-        raise Ended
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    return vars(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 from tidegate.agent.notnow import parse_window
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import check_name
-from tidegate.core.wire import encode, read
+from tidegate.core.wire import canonical, encode, plain, read
 from tidegate.trust.durable import make_directory, write_durably
 
 POLL_S = 60.0
@@ -151,7 +151,10 @@ class Home:
         return read(Settings, value, what)
 
     def save_settings(self, settings: Settings) -> None:
-        write_durably(self.settings_file, encode(settings))
+        """Keep what differs from the defaults: an older agent, gone back to, knows no settings that came later."""
+        plain_defaults = plain(Settings(settings.server))
+        differs = {name: value for name, value in plain(settings).items() if value != plain_defaults[name]}
+        write_durably(self.settings_file, canonical({"server": settings.server, **differs}))
 
     def load_identity(self) -> Identity:
         """Read `identity.json`. Raises NotFound if the device is not enrolled, BadInput if the file is wrong."""

@@ -10,7 +10,6 @@ the standard library and guard.py alone, no network, and nothing of the agent th
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -161,6 +160,8 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    import argparse  # not for the agent, which reads this file's words and keeps what it loads
+
     parser = argparse.ArgumentParser(prog="tidegate agent launch", description=__doc__, allow_abbrev=False)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--component", default="agent")

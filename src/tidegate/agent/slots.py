@@ -15,7 +15,7 @@ from tidegate.agent.marks import Marks
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.model import Manifest
 from tidegate.core.wire import decode, encode
-from tidegate.trust.durable import make_directory, room_for, sync_dir, write_durably
+from tidegate.trust.durable import make_directory, replace, room_for, sync_dir, write_durably
 from tidegate.trust.errors import DiskFull
 
 MANIFEST = ".manifest.json"
@@ -84,7 +84,7 @@ class Slots:
             else:
                 if self.path(digest).exists():  # a slot without its manifest was never whole
                     shutil.rmtree(self.path(digest))
-                partial.rename(self.path(digest))
+                replace(partial, self.path(digest))
                 sync_dir(self.slots)
 
     def mend(self, digest: str, manifest: Manifest, unpack: Callable[[Path], None]) -> None:
@@ -121,7 +121,7 @@ class Slots:
             elif target.is_file() and not target.is_symlink() and seal.digest(path) == seal.digest(target):
                 continue
             make_directory(target.parent)
-            path.replace(target)
+            replace(path, target)
             for directory in (target.parent, path.parent):
                 sync_dir(directory)
 

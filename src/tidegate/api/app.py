@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,37 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api import devices, evidence, keys, policy, records, releases, rollouts, timeline, tokens
+from tidegate.api import (
+    approvals,
+    devices,
+    evidence,
+    keys,
+    operators,
+    policy,
+    records,
+    releases,
+    rollouts,
+    timeline,
+    tokens,
+)
+from tidegate.api.access import OPEN, Access, TooManyTries, asking, may, role_needed
+from tidegate.control.approvals import Waits, approval_view
 from tidegate.control.controller import Controller
 from tidegate.control.identities import barred_view
+from tidegate.control.operators import Forbidden
 from tidegate.control.views import status_view
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.log.port import LogError
 from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.evidence_store import EvidenceStore
 from tidegate.trust.expiry import trust_view
+from tidegate.trust.passwords import Passwords
 
 _STATUS: list[tuple[type[TidegateError], int, str]] = [
     (NotFound, 404, "Not found"),
     (BadInput, 400, "Bad request"),
+    (TooManyTries, 429, "Too many requests"),
+    (Forbidden, 403, "Forbidden"),
     (Untrusted, 403, "Not trusted"),
     (Refused, 409, "Refused"),
     (LogError, 503, "Not durable"),
@@ -45,6 +62,8 @@ class Office:
     keys: Path | None = None
     """Where the online keys lie: a change of keys that names others is refused."""
     evidence: EvidenceStore | None = None
+    passwords: Passwords | None = None
+    """Where operators' passwords are kept; without them there is the local token alone."""
     device_secrets: Path | None = None
     secrets: SecretsFile | None = None
     """The secret behind the devices' credentials, where this server holds it."""
@@ -59,6 +78,12 @@ def problem(status: int, title: str, detail: str) -> JSONResponse:
 
 
 async def _refusal(_: Request, error: Exception) -> Response:
+    if isinstance(error, Waits):  # not refused: on record, and waiting
+        return JSONResponse({"approval": error.number, "reason": error.reason, "sentence": str(error)}, 202)
+    if isinstance(error, TooManyTries):
+        sooner = problem(429, "Too many requests", str(error))
+        sooner.headers["retry-after"] = str(error.wait_s)
+        return sooner
     for kind, status, title in _STATUS:
         if isinstance(error, kind):
             return problem(status, title, str(error))
@@ -76,8 +101,16 @@ async def _status(request: Request) -> Response:
     trust = await asyncio.to_thread(trust_view, office.repository, controller.now_ms() // 1000)
     found = status_view(controller.state, controller.now_ms(), controller.trouble)
     figures = trust.pop("figures")
-    barred = barred_view(controller.state)
-    return JSONResponse({**found, "trust": trust, "figures": figures, "barred": barred})
+    now_ms = controller.now_ms()
+    more = {
+        "barred": barred_view(controller.state),
+        "waiting": [
+            approval_view(asked, now_ms)
+            for asked in controller.state.approvals.asked.values()
+            if asked.standing(now_ms) == "open"
+        ],
+    }
+    return JSONResponse({**found, "trust": trust, "figures": figures, **more})
 
 
 async def _health(_: Request) -> Response:
@@ -90,19 +123,26 @@ async def _ready(request: Request) -> Response:
 
 
 class OperatorOnly:
-    """Lets a request in that carries the operators' token; anyone may ask whether the server lives."""
+    """Lets a request in that an account's role allows; anyone may ask whether the server lives."""
 
-    def __init__(self, app: Any, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
+    def __init__(self, app: Any, access: Access, now_ms: Callable[[], int]) -> None:
+        self._app, self._access, self._now_ms = app, access, now_ms
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] == "http" and scope["path"] not in ("/healthz", "/readyz"):
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                await problem(401, "Not trusted", "this needs the operators' token")(scope, receive, send)
+            method, path = scope["method"], scope["path"]
+            account = self._access.account_of(dict(scope["headers"]).get(b"authorization", b""), self._now_ms())
+            if not account and (method, path) not in OPEN:
+                sentence = "this needs the operators' token, or a session: tidegate login NAME"
+                await problem(401, "Not trusted", sentence)(scope, receive, send)
                 return
+            role = self._access.role_of(account) if account else ""
+            if account and not may(role, method, path):
+                sentence = f"{account} is {role}, and this takes the role {role_needed(method, path)}"
+                await problem(403, "Forbidden", sentence)(scope, receive, send)
+                return
+            asking.set(account)
         await self._app(scope, receive, send)
 
 
@@ -115,7 +155,9 @@ def make_app(office: Office) -> Any:
             Route("/api/v1/status", _status),
             *devices.ROUTES,
             *evidence.ROUTES,
+            *approvals.ROUTES,
             *keys.ROUTES,
+            *operators.ROUTES,
             *policy.ROUTES,
             *records.ROUTES,
             *releases.ROUTES,
@@ -126,7 +168,9 @@ def make_app(office: Office) -> Any:
         exception_handlers={TidegateError: _refusal, HTTPException: _http_error, Exception: _broken},
     )
     app.state.office = office
-    return OperatorOnly(app, office.operator_token)
+    access = Access(office.operator_token, lambda: office.controller.state.operators, office.passwords)
+    app.state.access = access
+    return OperatorOnly(app, access, office.controller.now_ms)
 
 
 async def _broken(_: Request, error: Exception) -> Response:

@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api.reading import body_of, read_as, who_of
-from tidegate.control import identities
-from tidegate.control.policy import Policy
+from tidegate.api.approvals import with_second
+from tidegate.api.reading import body_of, who_of
 from tidegate.core.errors import BadInput, Refused
 from tidegate.core.wire import plain
 from tidegate.log.events import Act
@@ -30,9 +29,8 @@ async def change(request: Request) -> Response:
     office = request.app.state.office
     body = await body_of(request)
     by = who_of(body)
-    policy = read_as(Policy, {**plain(office.controller.state.identities.policy), **body}, "policy")
-    done = await office.controller.ask(lambda state, now_ms: identities.set_policy(state, now_ms, by, policy))
-    return JSONResponse(plain(done))
+    await with_second(office, by, "policy", body)
+    return JSONResponse(plain(office.controller.state.identities.policy))
 
 
 async def epochs(request: Request) -> Response:

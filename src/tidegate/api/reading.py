@@ -7,7 +7,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 from starlette.requests import Request
 
+from tidegate.api.access import asking
 from tidegate.control.acts import Who
+from tidegate.control.operators import LOCAL
 from tidegate.core.errors import BadInput
 from tidegate.core.wire import read
 
@@ -41,11 +43,16 @@ async def bytes_of(request: Request, most: int) -> bytes:
 
 
 def who_of(body: dict[str, Any]) -> Who:
-    """Take who and why out of a request. Raises BadInput if nobody is named."""
+    """Take who and why out of a request. Raises BadInput if nobody is named.
+
+    A named operator acts under that name, whatever the request says; with the local token it is the caller's own word.
+    """
     who, why = body.pop("who", ""), body.pop("why", "")
-    if not isinstance(who, str) or not who.strip() or not isinstance(why, str):
+    if not isinstance(who, str) or not (who.strip() or asking.get() not in ("", LOCAL)) or not isinstance(why, str):
         raise BadInput("the request must name who asks (who), and may say why")
-    return Who(who.strip()[:MOST_WORDS], why.strip()[:MOST_WORDS])
+    account = asking.get() or LOCAL
+    name = who.strip()[:MOST_WORDS] if account == LOCAL else account
+    return Who(name, why.strip()[:MOST_WORDS], account)
 
 
 def read_as(kind: type[T], body: dict[str, Any], what: str) -> T:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tidegate.api.approvals import BEGIN, with_second
 from tidegate.api.evidence import demand
 from tidegate.api.reading import body_of, read_as, who_of
-from tidegate.control import acts
+from tidegate.control import acts, approvals
+from tidegate.control.acts import Who
 from tidegate.control.starting import StartRequest, start_rollout
+from tidegate.control.state import ServerState
 from tidegate.control.views import rollout_view
 from tidegate.core.errors import BadInput
+from tidegate.log.events import Act, Event
 
 ARM_SECRET_BYTES = 32
+Json = dict[str, Any]
 
 
 async def listing(request: Request) -> Response:
@@ -39,6 +45,12 @@ async def start(request: Request) -> Response:
     office = request.app.state.office
     body = await body_of(request)
     by = who_of(body)
+    return JSONResponse(await begin(office, by, body), 201)
+
+
+async def begin(office: Any, by: Who, body: dict[str, Any], number: int = 0, second: Who | None = None) -> Json:
+    """Start a rollout, or put it on record as asked for if it takes two. Raises Waits, and as `start_rollout`."""
+    asked_for = dict(body)
     let_through = body.pop("let_through", False)
     if type(let_through) is not bool:
         raise BadInput("let_through must be true or false")
@@ -48,13 +60,26 @@ async def start(request: Request) -> Response:
     evidence = None if said.shadow else await demand(office.evidence, release, let_through, by.why)
     arm_secret = secrets.token_bytes(ARM_SECRET_BYTES)
     name = f"{said.component}-{secrets.token_hex(3)}"
-    await office.controller.ask(
-        lambda state, now_ms: start_rollout(
-            state, now_ms, by, said, rollout=name, arm_secret=arm_secret, evidence=evidence
-        )
-    )
+
+    def decide(state: ServerState, now_ms: int) -> tuple[list[Event], approvals.Waits | None]:
+        more = {"arm_secret": arm_secret, "evidence": evidence}
+        events, _ = start_rollout(state, now_ms, by, said, rollout=name, **more)
+        if second is not None:
+            return [*approvals.grant(state, now_ms, second, number), *events], None
+        devices = next(len(e.body["spec"]["roster"]) for e in events if isinstance(e, Act) and "spec" in e.body)
+        reason = approvals.start_needs(state.identities.policy, said, devices)
+        if reason:
+            return approvals.ask_second(state, now_ms, by, kind="rollout", body=asked_for, reason=reason)
+        return events, None
+
     controller = office.controller
-    return JSONResponse(rollout_view(controller.state, controller.state.rollouts[name], controller.now_ms()), 201)
+    waits = await controller.ask(decide)
+    if waits is not None:
+        raise waits
+    return rollout_view(controller.state, controller.state.rollouts[name], controller.now_ms())
+
+
+BEGIN["rollout"] = begin
 
 
 async def steer(request: Request) -> Response:
@@ -79,7 +104,7 @@ async def limit(request: Request) -> Response:
     most = body.get("max_harmed_30d")
     if type(most) is not int:
         raise BadInput("max_harmed_30d must be a whole number")
-    await office.controller.ask(lambda _, now_ms: acts.set_budget(now_ms, by, component=component, max_harmed_30d=most))
+    await with_second(office, by, "budget", {"component": component, "max_harmed_30d": most})
     left = office.controller.state.rolling[component].left(office.controller.now_ms() / 1000)
     return JSONResponse({"component": component, "max_harmed_30d": most, "left": left})
 

@@ -45,4 +45,35 @@ async def create(request: Request) -> Response:
     return JSONResponse({"token": token.text(), "token_id": token.token_id}, 201)
 
 
-ROUTES = [Route("/api/v1/tokens", create, methods=["POST"])]
+async def listing(request: Request) -> Response:
+    """List the tokens, the newest first; none of them can be read back."""
+    controller = request.app.state.office.controller
+    now_ms = controller.now_ms()
+    rows = [
+        {
+            "token_id": token.token_id,
+            "labels": token.labels,
+            "uses": token.uses,
+            "used": token.used,
+            "expires_ms": token.expires_ms,
+            "open": now_ms < token.expires_ms and token.used < token.uses,
+        }
+        for token in reversed(controller.state.tokens.values())
+    ]
+    return JSONResponse({"tokens": rows})
+
+
+async def revoke(request: Request) -> Response:
+    """Let a token enrol nobody any more."""
+    office = request.app.state.office
+    by = who_of(await body_of(request))
+    token_id = request.path_params["token_id"]
+    await office.controller.ask(lambda state, now_ms: acts.revoke_token(state, now_ms, by, token_id))
+    return JSONResponse({"revoked": token_id})
+
+
+ROUTES = [
+    Route("/api/v1/tokens", listing),
+    Route("/api/v1/tokens", create, methods=["POST"]),
+    Route("/api/v1/tokens/{token_id}/revoke", revoke, methods=["POST"]),
+]

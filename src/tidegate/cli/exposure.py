@@ -7,6 +7,7 @@ from typing import Any
 
 from cyclopts import App
 
+from tidegate.cli.exposure_change import draw, plan_view, say_change, say_plan
 from tidegate.cli.exposure_lanes import lanes_view, say_lanes
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.rollout_exposure import server_inventory
@@ -15,10 +16,14 @@ from tidegate.core.errors import BadInput
 from tidegate.exposure.analyse import analyse as analyse_estate
 from tidegate.exposure.cuts import LISTED, NODES, Limits
 from tidegate.exposure.estate import Estate
+from tidegate.exposure.graph import service_graph
+from tidegate.exposure.heat import heat_map
 from tidegate.exposure.inventory import read_inventory
 from tidegate.exposure.lane_table import MOST_LANES, deal
+from tidegate.exposure.moves import HOW, apply_moves, read_move
 from tidegate.exposure.reading import read_estate
 from tidegate.exposure.schema import estate_schema
+from tidegate.exposure.suggest import suggest as find_moves
 
 app = App(name="exposure", help="Which services fall if a vendor fails, and what would change that.")
 SHOWN = 6
@@ -104,6 +109,109 @@ def lanes(
     else:
         say_lanes(read, dealt)
     return 1 if dealt.broken else 0
+
+
+@app.command(name="what-if")
+def what_if(
+    estate: Path,
+    *moves: str,
+    picture: Path | None = None,
+    inventory: Path | None = None,
+    server: bool = False,
+    home: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Say what would change if devices moved, as in: what-if ESTATE "move 30% of service=check-in to V2".
+
+    Args:
+        estate: The estate file.
+        moves: What moves: "move N|N%|all of GROUP|LABEL=VALUE [from COMPONENT|VENDOR] to COMPONENT|VENDOR".
+        picture: Draw services against vendors before and after, to this .svg file.
+        inventory: A CSV file of devices, for groups that choose theirs by label.
+        server: Take the devices of the running control plane as inventory.
+        home: The control plane's directory, for --server.
+        json: Print JSON.
+    """
+    if not moves:
+        raise BadInput(f"what moves? {HOW}")
+    read = estate_with(estate, inventory, server, home)
+    changed, count = apply_moves(read, [read_move(text) for text in moves])
+    before, after = analyse_estate(read), analyse_estate(changed)
+    draw(picture, lambda: heat_map([("before", before), (f"after moving {count:,} devices", after)]))
+    if json:
+        out_json({"moved": count, "before": before, "after": after})
+    else:
+        say_change(before, after, count)
+
+
+@app.command
+def suggest(
+    estate: Path,
+    /,
+    *,
+    budget: int,
+    picture: Path | None = None,
+    inventory: Path | None = None,
+    server: bool = False,
+    home: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Find the fewest moves that free the most service value from the failure of any single vendor.
+
+    Args:
+        estate: The estate file.
+        budget: At most so many devices may move.
+        picture: Draw services against vendors before and after, to this .svg file.
+        inventory: A CSV file of devices, for groups that choose theirs by label.
+        server: Take the devices of the running control plane as inventory.
+        home: The control plane's directory, for --server.
+        json: Print JSON.
+    """
+    if budget < 0:
+        raise BadInput(f"--budget: must not be negative, not {budget}")
+    read = estate_with(estate, inventory, server, home)
+    plan = find_moves(read, budget)
+    before, after = analyse_estate(read), analyse_estate(plan.after or read)
+    draw(picture, lambda: heat_map([("before", before), (f"after moving {plan.moved:,} devices", after)]))
+    if json:
+        out_json({**plan_view(plan), "before": before, "after": after})
+    else:
+        say_plan(plan)
+        say_change(before, after, plan.moved)
+
+
+@app.command(name="picture")
+def picture_(
+    estate: Path,
+    /,
+    file: Path,
+    *,
+    service: str = "",
+    cut: list[str] | None = None,
+    inventory: Path | None = None,
+    server: bool = False,
+    home: Path | None = None,
+) -> None:
+    """Draw an estate: all services against all vendors, or one service with one of its cuts in red.
+
+    Args:
+        estate: The estate file.
+        file: The .svg file to write.
+        service: Draw this service down to its vendors.
+        cut: Who has failed in that picture; default: the service's first smallest cut. Several times.
+        inventory: A CSV file of devices, for groups that choose theirs by label.
+        server: Take the devices of the running control plane as inventory.
+        home: The control plane's directory, for --server.
+    """
+    read = estate_with(estate, inventory, server, home)
+    if not service:
+        draw(file, lambda: heat_map([(estate.stem, analyse_estate(read))]))
+    elif service not in read.services:
+        raise BadInput(f"{estate}: there is no service {service!r}")
+    else:
+        cuts = [cut] if cut else analyse_estate(read)["services"][service]["cuts"][:1]
+        draw(file, lambda: service_graph(read, service, cuts[0] if cuts else []))
+    out(f"Drawn: {file}.")
 
 
 @app.command

@@ -72,6 +72,16 @@ class Home:
         return self.path / "operator.token"
 
     @property
+    def passwords(self) -> Path:
+        """The hashes of operators' passwords."""
+        return self.path / "operators.json"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that this control plane's own comes from, if it made one for itself."""
+        return self.path / "tls" / "ca.pem"
+
+    @property
     def address(self) -> Path:
         """Where the running server listens."""
         return self.path / "server.json"

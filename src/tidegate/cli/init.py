@@ -44,6 +44,8 @@ def init(
     make_control_plane(place, offline, component, log, log_password_file)
     out(f"Control plane in {place.path}, for {', '.join(component)}.")
     out(f"Offline keys in {offline}: move them to a machine without a network before this is more than a trial.")
+    out(f"Whoever reads {place.operator_token} may do everything; it is yours alone (0600).")
+    out("For people with names and roles: tidegate operator create NAME --role admin, then tidegate login NAME.")
     out(f"Next: tidegate serve --home {place.path}")
 
 

@@ -28,6 +28,8 @@ for _path, _name, _help in (
     ("tidegate.cli.simulate:simulate", "simulate", "Play a scenario on a made-up fleet, many times."),
     ("tidegate.cli.signal:signal", "signal", "Say that a device is down, whatever it reports itself."),
     ("tidegate.cli.enrol:enrol", "enrol", "Enrol this machine, or a directory standing for one, as a device."),
+    ("tidegate.cli.session:login", "login", "Log in as a named operator, here or from another machine."),
+    ("tidegate.cli.session:logout", "logout", "End your session."),
     ("tidegate.cli.compare:compare", "compare", "Compare rollout policies on one scenario, or several scenarios."),
 ):
     app.command(_path, name=_name, help=_help)
@@ -41,6 +43,8 @@ for _path, _name, _help in (
     ("tidegate.cli.evidence:app", "evidence", "Attestations of a release: verify, show, hand in; their policy."),
     ("tidegate.cli.rollouts:app", "rollout", "Start, watch and steer rollouts."),
     ("tidegate.cli.devices:app", "device", "List devices, revoke one; ask why one has or has not been updated."),
+    ("tidegate.cli.operators:app", "operator", "Named accounts of operators, and what each may do."),
+    ("tidegate.cli.approve:app", "approve", "Grant or refuse what another operator asked for."),
     ("tidegate.cli.policy:app", "policy", "What one operator may not do alone, and what devices must prove."),
     ("tidegate.cli.exposure:app", "exposure", "Which services fall if a vendor fails, and what would change that."),
     ("tidegate.cli.ledger:app", "ledger", "Verify the ledger, prove an entry, watch it grow."),

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from tidegate.cli.home import Home, default_home
+from tidegate.cli.session import saved_session, tls_context
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 
 _KINDS: dict[int, type[TidegateError]] = {400: BadInput, 404: NotFound, 401: Untrusted, 403: Untrusted, 409: Refused}
@@ -20,14 +21,30 @@ class OfficeClient:
     """Asks a running control plane; its refusals become the same errors here."""
 
     def __init__(self, home: Path | None = None) -> None:
-        """Find the server that runs on this home. Raises NotFound."""
-        place = Home(home or default_home())
-        address = place.read_address()
-        self.place = place
-        self.devices_url = address["devices"]
-        token = place.operator_token.read_text().strip()
+        """Find the server, and who asks.
+
+        A session from `tidegate login` counts for its own server; else the local token of the control plane's
+        directory does. Raises NotFound if there is neither.
+        """
+        place = self.place = Home(home or default_home())
+        session = saved_session()
+        here = None if session and home is None and not place.operator_token.is_file() else place.read_address()
+        if session and (here is None or here["operators"].rstrip("/") == session.server):
+            address, token, ca = session.server, session.token, session.ca
+        elif here is None:
+            raise NotFound(
+                f"{place.path} is no control plane, and nobody is logged in: tidegate login NAME --server ..."
+            )
+        else:
+            ca = str(place.ca) if place.ca.exists() else ""
+            address, token = here["operators"], place.operator_token.read_text().strip()
+        self.devices_url = here["devices"] if here else "https://SERVER:8470"
+        self._address = address
         self._http = httpx.Client(
-            base_url=address["operators"], headers={"authorization": f"Bearer {token}"}, timeout=TIMEOUT_S
+            base_url=address,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+            verify=tls_context(ca) if address.startswith("https:") else True,
         )
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
@@ -40,8 +57,15 @@ class OfficeClient:
         return self._ask("GET", path).content
 
     def post(self, path: str, body: dict[str, Any], why: str = "") -> dict[str, Any]:
-        """Do something, as the user of this machine's account."""
-        found: dict[str, Any] = self._ask("POST", path, json={**body, "who": _me(), "why": why}).json()
+        """Do something: under the name that is logged in, else under this machine's user's.
+
+        Raises Refused if it waits for a second person; it is on record then.
+        """
+        reply = self._ask("POST", path, json={**body, "who": _me(), "why": why})
+        found: dict[str, Any] = reply.json()
+        if reply.status_code == 202 and "approval" in found:
+            number = found["approval"]
+            raise Refused(f"{found['sentence']}. Somebody else: tidegate approve grant {number}")
         return found
 
     def put(self, path: str, data: bytes) -> None:
@@ -52,8 +76,8 @@ class OfficeClient:
         try:
             reply = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
-            home = self.place.path
-            raise Refused(f"the server does not answer ({error}); start it: tidegate serve --home {home}") from error
+            start = f"; start it: tidegate serve --home {self.place.path}" if self.place.address.is_file() else ""
+            raise Refused(f"the server at {self._address} does not answer ({error}){start}") from error
         if reply.status_code < 400:
             return reply
         try:

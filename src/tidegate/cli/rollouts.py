@@ -41,6 +41,7 @@ def start(
     scout: list[str] | None = None,
     shadow: bool = False,
     allow_hold: bool = False,
+    override_halt: bool = False,
     let_through: bool = False,
     why: str = "",
     home: Path | None = None,
@@ -68,6 +69,7 @@ def start(
         scout: A label whose values, in pairs, are each tried first on their lowest-ranked device. Several times.
         shadow: Both arms placebo: measures this fleet's background and the smallest budget, and changes nothing.
         allow_hold: Start though it cannot reach everyone.
+        override_halt: Go on with a candidate that was halted, with what is left of its budget; takes two people.
         let_through: Start without the evidence that the policy demands, where the policy allows that; needs --why.
         why: The reason, for the record.
         home: The control plane's directory.
@@ -94,6 +96,7 @@ def start(
         "scouts": scout or [],
         "shadow": shadow,
         "allow_hold": allow_hold,
+        "override_halt": override_halt,
         "let_through": let_through,
     }
     office = OfficeClient(home)

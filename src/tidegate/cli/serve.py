@@ -26,6 +26,7 @@ from tidegate.intake.limits import Rates
 from tidegate.log.port import Log
 from tidegate.trust.durable import write_durably
 from tidegate.trust.epochs import SecretsFile
+from tidegate.trust.passwords import Passwords
 from tidegate.trust.publisher import Publisher
 
 GRACE_S = 5
@@ -104,6 +105,7 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[s
         token,
         place.keys,
         evidence=place.evidence,
+        passwords=Passwords(place.passwords),
         device_secrets=place.device_secrets,
         secrets=secrets,
         heard_epochs=intake.epochs.counts,

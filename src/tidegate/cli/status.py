@@ -28,6 +28,9 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             out(f"Keys: {warning}")
         for device in found["barred"]:
             out(f"Device {device['index']} ({device['device_id'][:12]}): {device['why']}")
+        for asked in found["waiting"]:
+            number = asked["number"]
+            out(f"Request {number} of {asked['asked_by']} waits ({asked['reason']}): tidegate approve grant {number}")
         rollout_table(found["rollouts"])
         for rollout in found["rollouts"]:
             for cluster in rollout["clusters"]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from cyclopts import App
 
-from tidegate.cli.office import OfficeClient
-from tidegate.cli.show import out, out_json, pairs_of, seconds_of
+from tidegate.cli.office import OfficeClient, part
+from tidegate.cli.show import moment, out, out_json, pairs_of, seconds_of, table
 from tidegate.trust.durable import write_durably
 
 app = App(name="token", help="Enrolment tokens.")
@@ -52,3 +52,40 @@ def create(
     out(made["token"] if file is None else f"Token {made['token_id']} written to {file}, for {uses} device(s).")
     if file is not None:
         out(f"Next, on a device: tidegate enrol --server {office.devices_url} --token-file {file}")
+
+
+@app.command(name="list")
+def listing(*, home: Path | None = None, json: bool = False) -> None:
+    """List the tokens by their numbers; none of them can be read back.
+
+    Args:
+        home: The control plane's directory.
+        json: Print JSON.
+    """
+    found = OfficeClient(home).get("/api/v1/tokens")
+    if json:
+        out_json(found)
+        return
+    rows: list[Any] = [
+        (
+            t["token_id"],
+            ", ".join(f"{name}={value}" for name, value in sorted(t["labels"].items())),
+            f"{t['used']:,} of {t['uses']:,}",
+            "until " + moment(t["expires_ms"]) if t["open"] else "over",
+        )
+        for t in found["tokens"]
+    ]
+    table("Tokens", ("token", "labels", "used", ""), rows, empty="No token has been made yet: tidegate token create")
+
+
+@app.command
+def revoke(token_id: str, /, *, why: str = "", home: Path | None = None) -> None:
+    """Let a token enrol nobody any more; the devices that it enrolled stay.
+
+    Args:
+        token_id: Its number: tidegate token list, or the third part of the token.
+        why: The reason, for the record.
+        home: The control plane's directory.
+    """
+    OfficeClient(home).post(f"/api/v1/tokens/{part(token_id)}/revoke", {}, why)
+    out(f"Token {token_id} is over.")

@@ -17,10 +17,11 @@ OBSERVE_PER_SOAK = 3
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """A named person or system, and the reason given."""
+    """A named person or system, the reason given, and the account that it came from: `who` may be its own word."""
 
     who: str
     why: str = ""
+    account: str = "local"
 
 
 def create_token(
@@ -43,6 +44,15 @@ def create_token(
         "expires_ms": now_ms + expires_s * 1000,
     }
     return [Act(at_ms=now_ms, what="token_created", who=by.who, why=by.why, body=body)], None
+
+
+def revoke_token(state: ServerState, now_ms: int, by: Who, token_id: str) -> tuple[list[Event], None]:
+    """Let a token enrol nobody any more; the devices that it enrolled stay. Raises NotFound, Refused if it is over."""
+    if token_id not in state.tokens:
+        raise NotFound(f"there is no token {token_id!r}; list them: tidegate token list")
+    if now_ms >= state.tokens[token_id].expires_ms:
+        raise Refused(f"token {token_id} is over already")
+    return [Act(at_ms=now_ms, what="token_revoked", who=by.who, why=by.why, body={"token_id": token_id})], None
 
 
 def log_release(

@@ -22,6 +22,11 @@ class Policy:
     approval_expires_s: int = 86_400
     signed_reports: bool = False
 
+    @property
+    def takes_two(self) -> bool:
+        """Whether anything takes two people: then one may not undo that alone."""
+        return bool(self.devices_alone or self.harmed_alone or self.raise_needs_two)
+
     def check(self) -> None:
         """Refuse numbers that cannot be. Raises BadInput."""
         if self.devices_alone < 0 or self.harmed_alone < 0:

@@ -36,6 +36,7 @@ class StartRequest:
     `limits` and `lanes` keep services up; `at_risk` names services that could fall all the same, each with the person
     who must approve (or nobody), and `approved_by` who has. `canary` 0 stands for max_harmed, `max_silent` 0 for no
     smaller budget, `observe_s` 0 for a few times the soak.
+    `override_halt` goes on with a candidate that was halted, which takes two people.
     """
 
     component: str
@@ -61,6 +62,7 @@ class StartRequest:
     scouts: tuple[str, ...] = ()
     shadow: bool = False
     allow_hold: bool = False
+    override_halt: bool = False
 
 
 def start_rollout(
@@ -84,7 +86,7 @@ def start_rollout(
     """
     release = find_release(state, said.component, said.release)
     _approved(said)
-    roster = _roster(state, release, said.scope)
+    roster = _roster(state, release, said)
     observe_s = said.observe_s or max(OBSERVE_PER_SOAK * release.manifest.health.soak_s, LEAST_GRACE_S)
     try:
         account = _account(state, release, said)
@@ -136,20 +138,24 @@ def _approved(said: StartRequest) -> None:
             raise Refused(f"service {service} could fall, and that needs the word of {approver} (--approved-by)")
 
 
-def _roster(state: ServerState, release: Release, scope: dict[str, str]) -> tuple[int, ...]:
+def _roster(state: ServerState, release: Release, said: StartRequest) -> tuple[int, ...]:
     component = release.manifest.component
     active = state.active.get(component)
     if active is not None:
         raise Refused(f"rollout {active} of {component} is active; abort it or wait until it ends")
     spent = [r for r in state.rollouts.values() if r.spec.candidate.sha256 == release.digest]
-    if spent and spent[-1].phase is PlanState.HALTED and spent[-1].verdict == "halt" and _still_halts(spent[-1]):
+    halted = bool(spent) and spent[-1].phase is PlanState.HALTED and spent[-1].verdict == "halt"
+    halted = halted and _still_halts(spent[-1])
+    if halted and not said.override_halt:
         raise Refused(f"this candidate was halted in rollout {spent[-1].spec.rollout}: {spent[-1].sentence}")
+    if said.override_halt and not halted:
+        raise BadInput("override_halt is for a candidate that was halted, and this one was not")
     roster = tuple(
         row.device.index
         for row in state.devices
         if row.enrolled_ms <= release.logged_ms
         and row.installed.get(component) != release.digest
-        and all(row.device.labels.get(name) == value for name, value in scope.items())
+        and all(row.device.labels.get(name) == value for name, value in said.scope.items())
         and not state.identities.barred(row.device.index)
     )
     if not roster:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.control.asked import Approvals
 from tidegate.control.identities import Identities
+from tidegate.control.operators import Operators
 from tidegate.core.aside import set_aside
 from tidegate.core.assign import device_key
 from tidegate.core.caps import InFlight
@@ -87,6 +89,8 @@ class ServerState:
         self.by_public_key: dict[str, int] = {}
         self.tokens: dict[str, Token] = {}
         self.identities = Identities()
+        self.operators = Operators()
+        self.approvals = Approvals()
         self.releases: dict[str, Release] = {}
         self.promoted: dict[str, int] = {}
         """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
@@ -190,9 +194,8 @@ class ServerState:
         self.acts.append(event)
         body = event.body
         match event.what:
-            case "token_created":
-                token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
-                self.tokens[token.token_id] = token
+            case "token_created" | "token_revoked":
+                self._token(event)
             case "release_logged":
                 manifest = read(Manifest, body["manifest"], "manifest")
                 terms = read(ReleaseTerms, body["terms"], "terms")
@@ -213,14 +216,23 @@ class ServerState:
             case "budget_set":
                 self._set_rolling(body["component"], body["max_harmed_30d"])
             case "device_signalled":
-                for name in self.active.values():
-                    self._signalled(self.rollouts[name], body["index"])
+                self._signalled(body["index"])
             case "devices_quarantined":
                 self._quarantined(event)
             case "device_retired":
                 self.in_flight.leave(body["index"])
             case _:  # an act that changes no state is on record all the same
-                self.identities.act(event)
+                for fold in (self.identities, self.operators, self.approvals):
+                    fold.act(event)
+
+    def _token(self, event: Act) -> None:
+        body = event.body
+        if event.what == "token_created":
+            token = Token(body["token_id"], body["hash"], body["labels"], body["uses"], body["expires_ms"])
+            self.tokens[token.token_id] = token
+        else:
+            token = self.tokens[body["token_id"]]
+            token.expires_ms = min(token.expires_ms, event.at_ms)
 
     def _quarantined(self, event: Act) -> None:
         """Set aside what devices have reported, in rollouts that have ended too: their halt may have rested on it."""
@@ -230,10 +242,11 @@ class ServerState:
                 if index in rollout.position:
                     set_aside(rollout, rollout.position[index])
 
-    def _signalled(self, rollout: Rollout, index: int) -> None:
+    def _signalled(self, index: int) -> None:
         """Count a device that is down as harmed, and as using its groups' caps again, until it is retired."""
-        if index in rollout.position and rollout.evidence.signal(rollout.position[index]):
-            self.in_flight.enter(index, rollout.spec.component, self.devices[index].device.labels)
+        for rollout in (self.rollouts[name] for name in self.active.values()):
+            if index in rollout.position and rollout.evidence.signal(rollout.position[index]):
+                self.in_flight.enter(index, rollout.spec.component, self.devices[index].device.labels)
 
     def _start(self, spec: RolloutSpec, at_ms: int) -> None:
         keys = np.array([self.devices[index].device.key for index in spec.roster], dtype=np.uint64)

@@ -6,38 +6,35 @@ import contextlib
 import errno
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import BadInput, NotFound
+from tidegate.trust.disk import Disk, system_disk
 from tidegate.trust.errors import DiskFull
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _SUFFIX = ".tmp"
 
 
-def sync_file(descriptor: int) -> None:
-    """Make an open file's data durable, on macOS past the drive's own cache too."""
-    if sys.platform == "darwin":
-        import fcntl
+DISK: Disk = system_disk()
 
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+
+def sync_file(descriptor: int) -> None:
+    """Make an open file's data durable, past the drive's own cache too."""
+    DISK.sync_file(descriptor)
 
 
 def sync_dir(path: Path) -> None:
-    """Make a directory's names durable. Windows keeps them with the rename and has no such call."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a directory's names durable, where that is not done with the rename."""
+    DISK.sync_dir(path)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Let `target` name what `source` names, in one step; durable after `sync_dir` of its directory."""
+    DISK.replace(source, target)
 
 
 @contextlib.contextmanager
@@ -73,7 +70,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
                 while view:
                     view = view[file.write(view) :]
                 sync_file(file.fileno())
-            os.replace(temporary, path)
+            DISK.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -12,12 +12,16 @@ from types import FrameType
 _DROP = os.environ.get("TIDEGATE_TEST_DROP_FSYNC", "")
 _fsync = os.fsync
 _HELPERS = ("durable.py", "guard.py")
+_PORT = "disk.py"
 
 
 def site_of(frame: FrameType | None) -> str:
     """Name where an fsync is called: the functions from the call outwards, to the first beyond the helpers."""
     names: list[str] = []
     while frame is not None:
+        if frame.f_code.co_filename.endswith(_PORT):
+            frame = frame.f_back
+            continue
         names.append(frame.f_code.co_name)
         if not frame.f_code.co_filename.endswith(_HELPERS):
             break
