@@ -100,7 +100,7 @@ def _play(stage: Stage, count: int, fault: str, let_through: bool) -> dict[str, 
         out("5. Let through all the same, on record, to show what stands behind the gate.")
     faulty = _roll_out(stage, office, 2, "the faulty release", let_through=True)
     harmed = [_device(stage, entry) for entry in faulty["where"] if entry["standing"] in ("reverted", "silent")]
-    recovered, whole = _wait_for_recovery(stage, harmed, good_digest)
+    recovered, whole = _wait_for_recovery(stage, harmed, good_digest, faulty["confirmed"])
     faulty_result = {
         "harmed": faulty["reverted"] + faulty["silent"],
         "devices": faulty["devices"],
@@ -219,12 +219,15 @@ def _device(stage: Stage, entry: dict[str, Any]) -> DemoDevice:
     return next(device for device in stage.devices if device.device_id == entry["device_id"])
 
 
-def _wait_for_recovery(stage: Stage, harmed: list[DemoDevice], good_digest: str) -> tuple[int, int]:
-    """Look on the devices themselves: how many of the harmed run the good release and serve again, and of all."""
+def _wait_for_recovery(stage: Stage, harmed: list[DemoDevice], good_digest: str, keep: int) -> tuple[int, int]:
+    """Look on the devices themselves: how many of the harmed run the good release and serve again, and of all.
+
+    So many `keep` the faulty one: it did not break them, they had confirmed before the halt.
+    """
     deadline = time.monotonic() + OBSERVE_S
     while True:
         back = [device for device in stage.devices if _is_well(device, good_digest)]
-        if len(back) == len(stage.devices) or time.monotonic() > deadline:
+        if len(back) + keep >= len(stage.devices) or time.monotonic() > deadline:
             return sum(device in back for device in harmed), len(back)
         time.sleep(LOOK_S)
 
@@ -235,9 +238,10 @@ def _is_well(device: DemoDevice, good_digest: str) -> bool:
 
 
 def _show_end(result: dict[str, Any], good: dict[str, Any], faulty: dict[str, Any], whole: int) -> None:
+    kept = f"; {faulty['confirmed']} that it did not break had confirmed" if faulty["confirmed"] else ""
     rows = [
         _row("good", good, f"{good['confirmed']} of {good['devices']} updated"),
-        _row("faulty", faulty, f"{whole} of {faulty['devices']} run the good release and serve"),
+        _row("faulty", faulty, f"{whole} of {faulty['devices']} run the good release and serve{kept}"),
     ]
     columns = ("release", "verdict", "exposed", "harmed", "never exposed", "seconds", "in the end")
     table("What happened", columns, rows, empty="")
