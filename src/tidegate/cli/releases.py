@@ -30,6 +30,14 @@ from tidegate.trust.release import continues, countersign, is_emergency
 
 app = App(name="release", help="Create, sign, promote and list releases.")
 app.command(promote)
+for _path, _name in (
+    ("tidegate.cli.news:notes", "notes"),
+    ("tidegate.cli.news:review_release", "review"),
+    ("tidegate.cli.news:subscribe", "subscribe"),
+    ("tidegate.cli.news:unsubscribe", "unsubscribe"),
+    ("tidegate.cli.news:subscribers", "subscribers"),
+):
+    app.command(_path, name=_name)
 USUAL_SPEED, URGENT_SPEED = "0s:0.1%,1h:1%,4h:10%,24h:100%", "0s:1%,15m:10%,1h:100%"
 
 
@@ -47,6 +55,7 @@ def create(
     probe: list[str] | None = None,
     replaces: list[str] | None = None,
     notes: str = "",
+    baseline: Path | None = None,
 ) -> None:
     """Pack a directory into a release: a payload and a manifest that names it by digest.
 
@@ -61,7 +70,13 @@ def create(
         probe: A health probe, NAME=COMMAND with its words; {watch} and other device settings are filled in.
         replaces: What a device may run before: a digest, any, absent. Default: any and absent.
         notes: What changes, for people.
+        baseline: What devices run now: the notes then say which rules are new, changed or gone.
     """
+    if baseline is not None:
+        from tidegate.cli.news import MOST_NOTES, notes_between  # the gate's parts, which other commands can do without
+
+        made = notes_between(payload, baseline, driver).text("What changes")
+        notes = f"{notes}\n\n{made}".strip()[:MOST_NOTES]
     probes = tuple(_probe(entry) for entry in probe or ())
     health = Health(soak_s=soak_s, probes=probes)
     draft = create_draft(

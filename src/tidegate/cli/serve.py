@@ -20,6 +20,8 @@ from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger import open_ledger
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
+from tidegate.control.news import Subscribers
+from tidegate.control.news_delivery import NewsDelivery
 from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.limits import Rates
@@ -126,6 +128,8 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[s
         )
         for app, (host, port) in zip(apps, ends, strict=True)
     ]
+    news = NewsDelivery(lambda: controller.state, place.repository, Subscribers(place.path / "subscribers.json"))
+    delivery = asyncio.create_task(news.run())
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -134,6 +138,7 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[s
         await _announce(place, servers, ends, work, "https" if tls["ssl_certfile"] else "http")
         await asyncio.wait([asyncio.create_task(stop.wait()), *work], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        delivery.cancel()
         await _end(work, servers)
         log.close()
 

@@ -210,6 +210,7 @@ class Sandbox:
                 words += ["--symlink", os.readlink(path), path]
             elif os.path.isdir(path):
                 words += ["--ro-bind", path, path]
+        words += ["--perms", "0755", "--dir", "/etc"]
         words += [word for path in _ETC for word in ("--ro-bind-try", path, path)]
         words += ["--proc", "/proc", "--dev", "/dev"]
         words += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--perms", "1777", "--size", "1048576"]
