@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from cyclopts import App
 
 from tidegate.cli.exposure_change import draw, plan_view, say_change, say_plan
+from tidegate.cli.exposure_import import Format, export_estate, import_files
 from tidegate.cli.exposure_lanes import lanes_view, say_lanes
+from tidegate.cli.exposure_tables import say_analysis
+from tidegate.cli.exposure_tree import solve_trees
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.rollout_exposure import server_inventory
-from tidegate.cli.show import out, out_json, table
+from tidegate.cli.show import out, out_json
 from tidegate.core.errors import BadInput
 from tidegate.exposure.analyse import analyse as analyse_estate
 from tidegate.exposure.cuts import LISTED, NODES, Limits
@@ -26,8 +29,6 @@ from tidegate.exposure.schema import estate_schema
 from tidegate.exposure.suggest import suggest as find_moves
 
 app = App(name="exposure", help="Which services fall if a vendor fails, and what would change that.")
-SHOWN = 6
-"""Cuts of one service in the table; --json has them all."""
 
 
 @app.command
@@ -64,9 +65,7 @@ def analyse(
     if json:
         out_json(found)
         return
-    _services(found)
-    _vendors(found)
-    _remarks(found)
+    say_analysis(found)
 
 
 def estate_with(estate: Path, inventory: Path | None, server: bool, home: Path | None) -> Estate:
@@ -214,75 +213,60 @@ def picture_(
     out(f"Drawn: {file}.")
 
 
+@app.command(name="import")
+def import_(kind: Format, /, *files: Path, into: Path = Path("estate.yaml"), json: bool = False) -> None:
+    """Make an estate from what is there already, and say what was not understood.
+
+    Args:
+        kind: cyclonedx, backstage, osquery (or Fleet), csv, openpsa, or register (the EU register's CSV package).
+        files: What to read; backstage and csv take several files.
+        into: The estate file to write; it must not exist.
+        json: Print JSON.
+    """
+    import_files(kind, files, into, json)
+
+
+@app.command
+def export(
+    kind: Literal["openpsa", "register"],
+    estate: Path,
+    file: Path,
+    /,
+    *,
+    by: str = "",
+    inventory: Path | None = None,
+) -> None:
+    """Write an estate's fault tree as OpenPSA, or its concentration per function for the EU register.
+
+    Args:
+        kind: openpsa, or register.
+        estate: The estate file.
+        file: The file to write.
+        by: vendor, component, or (openpsa) causes, with probabilities. Default: causes; register: vendor.
+        inventory: A CSV file of devices, for groups that choose theirs by label.
+    """
+    read = estate_with(estate, inventory, server=False, home=None)
+    export_estate(kind, read, by or ("causes" if kind == "openpsa" else "vendor"), file)
+    out(f"Written: {file}.")
+
+
+@app.command(name="fault-tree")
+def fault_tree(
+    *files: Path, nodes: int = NODES, most_cuts: int = 1, order: int | None = None, json: bool = False
+) -> None:
+    """Solve fault trees from elsewhere (OpenPSA): how many minimal cuts, and the exact probability of the top.
+
+    Args:
+        files: OpenPSA files; their gates that no other gate names are the tops.
+        nodes: How large a diagram may grow before cuts are found up to an order alone.
+        most_cuts: How many cuts to keep; counting needs none, going up by orders does.
+        order: Go up to so many members where the diagram does not fit.
+        json: Print JSON.
+    """
+    solve_trees(files, Limits(nodes, most_cuts, order), json)
+
+
 @app.command
 def schema() -> None:
     """Print the JSON Schema of an estate file."""
     out(estate_schema().rstrip())
-
-
-def _services(found: dict[str, Any]) -> None:
-    rows = [
-        (name, _single(row), _cuts(row), "unknown" if row["probability"] is None else f"{row['probability']:.4g}")
-        for name, row in sorted(found["services"].items(), key=lambda pair: (not pair[1]["single_points"], pair[0]))
-    ]
-    columns = ("service", "falls with any one of", "or with all of one of these sets", "probability")
-    table(f"Services, by {found['by']}", columns, rows, empty="No services.")
-
-
-def _single(row: dict[str, Any]) -> str:
-    return ", ".join(row["single_points"]) or "-"
-
-
-def _cuts(row: dict[str, Any]) -> str:
-    larger = [" + ".join(cut) for cut in row["cuts"] if len(cut) > 1]
-    words = larger[:SHOWN]
-    count = row["cut_count"]
-    if len(larger) > SHOWN:
-        words.append(f"and {len(larger) - SHOWN:,} more (--json)")
-    if not row["complete"]:
-        total = "an unknown number" if count is None else f"{count:,}"
-        words.append(f"complete up to {row['order_limit']} members; {total} in all")
-    return "\n".join(words) or "-"
-
-
-def _vendors(found: dict[str, Any]) -> None:
-    rows = [
-        (
-            name,
-            f"{row['devices']:,}",
-            f"{row['device_share']:.0%}",
-            len(row["groups_lost"]),
-            ", ".join(row["services_lost"][:SHOWN]) + (" ..." if len(row["services_lost"]) > SHOWN else "") or "-",
-            f"{row['loss_share']:.0%}",
-        )
-        for name, row in sorted(found["vendors"].items(), key=lambda p: (-p[1]["loss_share"], -p[1]["devices"], p[0]))
-    ]
-    columns = ("vendor", "on devices", "of all", "groups lost", "services lost with it alone", "of the value")
-    table("Vendors", columns, rows, empty="No vendors.")
-    pairs = [
-        (" + ".join(row["vendors"]), ", ".join(row["services_lost"]), f"{row['loss_share']:.0%}")
-        for row in found["pairs"]
-    ]
-    if pairs:
-        columns = ("vendors", "services that neither takes alone", "of the value")
-        table("Fatal together", columns, pairs, empty="")
-    out(
-        f"Concentration: index of shares {found['hhi']:.3f}, of what falls {found['hhi_failure_weighted']:.3f}"
-        " (0: no vendor alone takes anything). A low first figure alone means little."
-    )
-
-
-def _remarks(found: dict[str, Any]) -> None:
-    unknown = found["unknown"]
-    for what in ("vendor", "privilege"):
-        names, devices = unknown[what]["components"], unknown[what]["devices"]
-        if names:
-            taken = "taken to be one vendor" if what == "vendor" else "taken to run in the kernel"
-            out(f"Unknown {what}: {', '.join(names)}, on {devices:,} devices; {taken}.")
-    if unknown["function"]:
-        out(
-            f"Groups without function: {', '.join(unknown['function'])}. They have user-space components, whose failure"
-            " leaves their devices alive here; name those that the group needs under function:."
-        )
-    if unknown["value_per_h"]:
-        out(f"Services without value_per_h count nothing: {', '.join(unknown['value_per_h'])}.")

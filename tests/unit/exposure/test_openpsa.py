@@ -66,7 +66,9 @@ def test_the_published_probabilities_and_counts(name: str) -> None:
 @pytest.mark.slow
 def test_cea9601_up_to_order_four() -> None:
     model = read_openpsa(Path(TREES) / "cea9601.xml")
-    found = CutSolver(model.tree, Limits(nodes=700_000, listed=100_000, order=4)).solve(model.tree.tops[model.tops[0]])
+    found = CutSolver(model.tree, Limits(nodes=1_500_000, listed=100_000, order=4)).solve(
+        model.tree.tops[model.tops[0]]
+    )
     assert (len(found.cuts), found.order_limit, found.complete) == (54_436, 4, False)
 
 
