@@ -30,6 +30,9 @@ from tidegate.exposure.suggest import suggest as find_moves
 
 app = App(name="exposure", help="Which services fall if a vendor fails, and what would change that.")
 
+for _name, _function in (("report", "report"), ("verify", "verify"), ("watch", "watch"), ("history", "show_history")):
+    app.command(f"tidegate.cli.exposure_time:{_function}", name=_name)
+
 
 @app.command
 def analyse(

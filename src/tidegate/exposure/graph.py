@@ -123,7 +123,7 @@ def _draw(nodes: dict[str, _Node], title: str) -> str:
     for depth in sorted(columns):
         column = columns[depth]
         column.sort(key=lambda node: _middle(node, nodes, at))
-        wide = max(width_of(short(_label(node), LETTERS), 13) for node in column) + 36
+        wide = 36 + max(max(width_of(short(_label(node), LETTERS), 13.5), width_of(node.words, 11)) for node in column)
         wide = max(wide, 110.0)
         top = 72 + (tall - len(column)) * ROW / 2
         for row, node in enumerate(column):
