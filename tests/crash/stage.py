@@ -24,7 +24,7 @@ from tidegate.agent.say import Log
 from tidegate.agent.slots import slot_name
 from tidegate.agent.tools import make_tools
 from tidegate.core.device import State
-from tidegate.core.model import Candidate
+from tidegate.core.model import Candidate, PlanState
 
 from . import trace
 from .trace import Fault, Ran
@@ -39,7 +39,10 @@ ACTIVATE = ("test", "-e", "{current}/rules")
 
 @dataclass(slots=True)
 class Way:
-    """One way through the device's table, from a home as it was before. `kind`: the outcome if nothing fails."""
+    """One way through the device's table, from a home as it was before. `kind`: the outcome if nothing fails.
+
+    `state`: of the plan that the server shows.
+    """
 
     name: str
     kind: str
@@ -49,6 +52,7 @@ class Way:
     old: dict[str, str] | None
     old_digest: str | None
     arm: str = "treated"
+    state: PlanState = PlanState.OPEN
 
 
 class Stage:
@@ -60,7 +64,7 @@ class Stage:
         self.aside.mkdir()
         self.said: dict[str, str] = {}
         """What the agent said on each way without a fault."""
-        self._plan: tuple[Candidate | None, float] = (None, 0.0)
+        self._plan: tuple[object, ...] = ()
         world = self.world
         driver = {"driver": "command", "activate": ACTIVATE, "probes": (HEALTHY, CALM), "soak_s": 0}
         fresh, steady, trial = place / "fresh", place / "steady", place / "trial"
@@ -86,6 +90,7 @@ class Stage:
                 Way("placebo", "confirmed", steady, new, NEW, OLD, old.sha256, "placebo"),
                 Way("first", "confirmed", fresh, first, NEW, None, None),
                 Way("first-revert", "reverted", fresh, sick_first, SICK, None, None),
+                Way("halted", "reverted", trial, slow, NEW, OLD, old.sha256, state=PlanState.HALTED),
                 Way("guard", "reverted", trial, slow, NEW, OLD, old.sha256),
                 Way("taken-back", "reverted", place / "taken-back", slow, NEW, OLD, old.sha256),
             )
@@ -115,11 +120,12 @@ class Stage:
         rollout = f"r{way.candidate.seq}"
         over = 200, {"retry_after_s": 5000, "reason": "window"}
         world.on_announce = lambda message: over if _reported(world, rollout) else None
-        if self._plan != (way.candidate, time.time() // PLAN_AGE_S):  # always one fresh enough, never one too many
+        plan = way.candidate, way.state, time.time() // PLAN_AGE_S
+        if self._plan != plan:  # always one fresh enough, never one too many
             shutil.rmtree(self.recent, ignore_errors=True)
             shutil.copytree(world.repo, self.recent)
-            self._plan = way.candidate, time.time() // PLAN_AGE_S
-            world.publish(way.candidate)
+            self._plan = plan
+            world.publish(way.candidate, state=way.state)
 
     def send(
         self, way: Way, home: Path, fault: Fault | None = None, *, record: bool = False, within_s: float = 20.0

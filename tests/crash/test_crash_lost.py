@@ -39,7 +39,9 @@ def test_lost_writes_at_a_few_calls(stage: Stage, home: Path, name: str, seed: i
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["install", "revert", "placebo", "first", "first-revert", "guard", "taken-back"])
+@pytest.mark.parametrize(
+    "name", ["install", "revert", "placebo", "first", "first-revert", "halted", "guard", "taken-back"]
+)
 def test_lost_writes(stage: Stage, home: Path, name: str, seed: int) -> None:
     assert _lose(stage, home, name, 40, seed) == []
 

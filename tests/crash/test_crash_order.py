@@ -17,7 +17,9 @@ NOTHING_HANGS_ON_IT = {"sync_dir<drop_note"}
 """Where there was no note to drop; the way `taken-back` has one."""
 
 
-@pytest.mark.parametrize("name", ["install", "revert", "placebo", "first", "first-revert", "guard", "taken-back"])
+@pytest.mark.parametrize(
+    "name", ["install", "revert", "placebo", "first", "first-revert", "halted", "guard", "taken-back"]
+)
 def test_everything_is_on_disk_before_it_counts(stage: Stage, home: Path, name: str) -> None:
     way = stage.ways[name]
     stage.begin(way, home)
@@ -33,7 +35,7 @@ def test_a_missing_fsync_is_noticed(stage: Stage, home: Path, site: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["install", "revert", "first", "first-revert", "taken-back"])
+@pytest.mark.parametrize("name", ["install", "revert", "first", "first-revert", "halted", "taken-back"])
 def test_each_missing_fsync_is_noticed(stage: Stage, home: Path, name: str) -> None:
     way, seen = stage.ways[name], stage.aside / "sites"
     seen.write_text("")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -77,7 +80,14 @@ class Machine:
         options = ["--trial-s", str(trial_s), "--delay-s", "0.1"]
         installed = [sys.executable, "-m", "tidegate.agent", "--home", str(self.home)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*launcher, *options, "--", *installed], stderr=log)
+            command = [*launcher, *options, "--", *installed]
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
+
+    def lose_power(self) -> None:
+        """Launcher and agent are gone at once, wherever they were."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def close(self) -> None:
         if self.process is not None:
@@ -181,6 +191,32 @@ def test_a_placebo_is_started_anew_once_and_nothing_is_changed(machine: Machine)
     machine.until(machine.outcome(1, "confirmed"))
     assert machine.begun() == [(tidegate.__version__, "")] * 2
     assert machine.slots.current() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
+def test_killed_at_random_moments_it_ends_on_a_whole_agent_with_one_outcome(machine: Machine, number: int) -> None:
+    """Launcher and agent together, wherever they are: starts that were cut off count, so both ends are right."""
+    rng = random.Random(number)
+    machine.enrol()
+    first = machine.release(1, tree("9.0.1"))
+    machine.offer(first)
+    machine.start()
+    machine.until(machine.outcome(1, "confirmed"))
+    second = machine.release(2, tree("9.0.2"))
+    machine.offer(second)
+    for _ in range(3):
+        time.sleep(rng.uniform(0.05, 1.5))
+        machine.lose_power()
+        assert machine.slots.current() in (first.sha256, second.sha256)
+        assert machine.slots.good() in (first.sha256, second.sha256)
+        machine.start()
+    machine.until(lambda: machine.outcome(2, "confirmed")() or machine.outcome(2, "reverted")())
+    kinds = {kind for lease, kind in machine.world.kinds() if lease.startswith("r2:")}
+    runs = second if kinds == {"confirmed"} else first
+    machine.until(lambda: machine.begun()[-1] == (f"9.0.{runs.seq}", runs.sha256[:16]))
+    assert len(kinds) == 1 and machine.slots.current() == machine.slots.good() == runs.sha256
+    assert machine.slots.guard_state().get("armed") is False
 
 
 def test_without_its_launcher_the_agent_asks_for_no_lease(machine: Machine) -> None:
