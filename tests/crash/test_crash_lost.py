@@ -20,7 +20,7 @@ def able() -> None:
 
 def _lose(stage: Stage, home: Path, name: str, count: int, seed: int, drop: str = "") -> list[str]:
     way = stage.ways[name]
-    disk = lost.Disk(stage.place / f"disk-{name}-{count}-{len(drop)}", way)
+    disk = lost.Disk(stage.place / f"disk-{name}-{count}-{len(drop)}-{seed}", way)
     deaths = cuts.kills(cuts.cuts_of(stage, way, home))
     usable = [cut for cut in deaths if not drop or cut.fault.name != "openat"]  # modules are read by openat, too
     failures: list[str] = []
@@ -51,4 +51,5 @@ def test_lost_writes(stage: Stage, home: Path, name: str, seed: int) -> None:
 @pytest.mark.parametrize("site", ["every file", "sync_file<_extract", "sync_file<write_durably<write"])
 def test_a_missing_fsync_loses_data(stage: Stage, home: Path, site: str, seed: int) -> None:
     """The test of the test: without the fsync the same cuts fail."""
-    assert _lose(stage, home, "install", 15, seed, drop=site)
+    # whoever calls sync() on this machine meanwhile saves what was to be lost: then once more
+    assert any(_lose(stage, home, "install", 15, seed + again, drop=site) for again in range(3))

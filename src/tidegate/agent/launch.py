@@ -103,8 +103,9 @@ class Launcher:
                 return self.child.wait(LOOK_S if on_trial or self.ending else 5.0)
             except subprocess.TimeoutExpired:
                 on_trial = on_trial and guard.on_trial(self.directory) is not None
-                if self.ending and time.monotonic() - self.ending_since > TERM_S:
-                    self.child.kill()
+                if self.ending:  # it may have been told before there was a child to pass it on to
+                    late = time.monotonic() - self.ending_since > TERM_S
+                    self.child.kill() if late else self.child.terminate()
                 if on_trial and time.monotonic() - began > allowed_s and not self.ending:
                     self._give_up(self.child, allowed_s)
 
