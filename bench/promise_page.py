@@ -32,7 +32,8 @@ class Measured:
 
     kept: Sequence[Worst]
     broken: Sequence[Worst]
-    restarts: tuple[float, float]
+    restarts: tuple[tuple[float, float], tuple[float, float]]
+    """Inherited and fresh: the worst share of runs over budget, and the harm rate there."""
     false: Sequence[tuple[float, float, float]]
     times: Sequence[tuple[int, float, float | None, float]]
     replicates: int
@@ -67,9 +68,9 @@ def _kept(found: Measured) -> str:
 
 def _broken(found: Measured) -> str:
     rows = [_row(worst)[:5] for worst in found.broken]
-    inherited, fresh = found.restarts
-    rows.append(("each restart a fresh budget", "850", "0", f"{fresh:.4f}", "1"))
-    rows.append(("as shipped: restarts inherit the budget", "850", "0", f"{inherited:.4f}", "1"))
+    names = ("as shipped: restarts inherit the budget", "each restart a fresh budget")
+    for name, (share, p) in reversed(list(zip(names, found.restarts, strict=True))):
+        rows.append((name, "850", "0", f"{share:.4f}", f"{p:.2g}" if share else "any"))
     return table(("rule", "max_harmed", "silent rate", "worst share of runs over budget", "at harm rate"), rows)
 
 

@@ -15,6 +15,8 @@ import pytest
 from scipy.stats import fisher_exact, ks_2samp
 
 from tidegate.cli.main import run as run_command
+from tidegate.control.neighbours import NAMED_BELOW, spill_of
+from tidegate.core.clusters import Spill
 from tidegate.core.model import Arm
 from tidegate.sim.messages import make_world, play, replay_command
 from tidegate.sim.messages_checks import Broken, Checks
@@ -182,16 +184,22 @@ def test_only_a_mutilated_line_says_that_something_broke(
 
 def test_a_candidate_that_takes_its_site_down_silences_placebos_too() -> None:
     """Interference, which the promise excludes: both arms fall silent alike, and the comparison sees little of it."""
-    calm = small(defect={"harm_rate": 0.1}, background={"silent_rate": 0.0}, rollout={"false_halt": 1e-9})
-    spilling = replace(calm, faults=small(fault=[{"kind": "interference", "start_s": 0, "site_devices": 30}]).faults)
+    calm = small(defect={"harm_rate": 0.3}, background={"silent_rate": 0.0}, rollout={"false_halt": 1e-9})
+    spilling = replace(calm, faults=small(fault=[{"kind": "interference", "start_s": 0, "site_devices": 10}]).faults)
 
-    def silent(scenario: Scenario) -> tuple[int, int]:
+    def silent(scenario: Scenario) -> tuple[int, int, Spill | None]:
         world = make_world(scenario, 2)
         world.timeline.at(world.start.begin_ms, world.server.tick_at, world.start.begin_ms)
         world.timeline.run(world.start.begin_ms + 601_000, lambda: False)
         counts = [world.server.rollout.evidence.arm(1, arm, world.timeline.now_ms, 600_000) for arm in ARMS]
-        return counts[0].silent, counts[1].silent
+        spill = spill_of(world.server.state, world.server.rollout, world.timeline.now_ms)
+        return counts[0].silent, counts[1].silent, spill
 
-    treated, placebo = silent(calm)
-    assert treated > 0 and placebo == 0
-    assert silent(spilling)[1] > 0
+    treated, placebo, spill = silent(calm)
+    assert treated > 0 and placebo == 0 and spill is None, "without the label nobody has neighbours"
+    _, placebo, spill = silent(spilling)
+    assert placebo > 0 and spill is not None, "both arms fall silent, and the comparison of arms is blurred"
+    assert spill.chance < NAMED_BELOW and "pause and look" in spill.sentence, "but those beside the treated fail more"
+    harmless = replace(spilling, defect=replace(spilling.defect, harm_rate=0.0))
+    _, _, spill = silent(harmless)
+    assert spill is None or spill.chance >= NAMED_BELOW

@@ -14,7 +14,7 @@ from tidegate.control.acts import Who
 from tidegate.control.quarantine import clusters_of, quarantine
 from tidegate.core.admission import Grant
 from tidegate.core.bounds import halts
-from tidegate.core.clusters import clusters
+from tidegate.core.clusters import clusters, spill_over
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.looks import plan_looks
 from tidegate.core.model import Arm, Outcome, PlanState
@@ -49,6 +49,14 @@ def test_by_chance_alone_a_group_is_named_no_more_often_than_said(exposed: int, 
         if clusters({("site", "A"): size}, {("site", "A"): count}, exposed, failed, 0.05)
     )
     assert named <= 0.05 + 1e-9
+
+
+def test_placebos_beside_treated_devices_are_compared_with_those_apart() -> None:
+    found = spill_over(40, 16, 40, 0)
+    assert found.chance == pytest.approx(hypergeom.sf(15, 80, 16, 40), rel=1e-6) and "pause and look" in found.sentence
+    assert spill_over(40, 0, 40, 3).chance == spill_over(40, 3, 0, 0).chance == 1.0
+    with pytest.raises(ValueError, match="failed"):
+        spill_over(1, 2, 0, 0)
 
 
 def ring_of(outcome: Callable[[int, Arm], Outcome], devices: int = 40, max_harmed: int = 10) -> Course:

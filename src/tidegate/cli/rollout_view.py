@@ -37,6 +37,8 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     verdict.append(f"  {found['sentence']}", style="not bold default")
     lines.append(verdict)
     lines += [Text(cluster["sentence"] + CURE.format(**cluster), style="yellow") for cluster in found["clusters"][:3]]
+    if found["spill"]:
+        lines.append(Text(found["spill"]["sentence"], style="yellow"))
     if found["set_aside"]:
         lines.append(Text(f"{found['set_aside']:,} devices are quarantined: their reports are set aside", style="dim"))
     if found.get("speed") and not found["ended_ms"]:

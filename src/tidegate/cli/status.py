@@ -33,6 +33,8 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             out(f"Request {number} of {asked['asked_by']} waits ({asked['reason']}): tidegate approve grant {number}")
         rollout_table(found["rollouts"])
         for rollout in found["rollouts"]:
+            if rollout["spill"]:
+                out(f"{rollout['rollout']}: {rollout['spill']['sentence']}.")
             for cluster in rollout["clusters"]:
                 out(f"{rollout['rollout']}: {cluster['sentence']}.")
             if rollout["speed"] and not rollout["ended_ms"]:

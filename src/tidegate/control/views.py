@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.control.neighbours import NAMED_BELOW, spill_of
 from tidegate.control.quarantine import clusters_of
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.admission import main_room
@@ -59,12 +60,21 @@ def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: 
         "limits": {limit.name: limit.at_most for limit in spec.limits},
         "lanes": {one.service: [lane.name for lane in one.lanes] for one in spec.lanes},
         "set_aside": len(evidence.aside),
+        "spill": _spill(state, rollout, now_ms),
         "clusters": _clusters(state, rollout, now_ms),
         "speed": _speed(state, release, now_ms, rollout.devices) if release else None,
     }
     if devices:
         view["where"] = [_standing(state, rollout, position, now_ms) for position in range(rollout.devices)]
     return view
+
+
+def _spill(state: ServerState, rollout: Rollout, now_ms: int) -> Json | None:
+    """Show signs of interference, where it can still matter."""
+    if rollout is not state.newest_rollout(rollout.spec.component):
+        return None
+    found = spill_of(state, rollout, now_ms)
+    return {**plain(found), "sentence": found.sentence} if found and found.chance < NAMED_BELOW else None
 
 
 def _clusters(state: ServerState, rollout: Rollout, now_ms: int) -> list[Json]:

@@ -1,4 +1,4 @@
-"""Do bad reports cluster? The groups of devices that failed far more often than all others exposed by one rollout."""
+"""Do failures cluster? Groups that failed far more often than all others; placebo devices beside treated ones."""
 
 from __future__ import annotations
 
@@ -75,6 +75,49 @@ def clusters(
         if chance <= level:
             found.append(Cluster(group, exposed[group], count, of_exposed, of_failed, chance))
     return tuple(sorted(found, key=lambda cluster: (cluster.chance, -cluster.failed, cluster.group)))
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """Placebo devices that share a site with treated ones, beside those that do not: the sign of interference.
+
+    Attributes:
+        beside, beside_failed: placebo devices with a treated neighbour, and those that failed.
+        apart, apart_failed: the others.
+        chance: how likely so many failures fall beside treated devices, if the candidate harms nobody but its own
+            device. Sites go down as a whole, so it is a sign to look at and no proof.
+    """
+
+    beside: int
+    beside_failed: int
+    apart: int
+    apart_failed: int
+    chance: float
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        return (
+            f"placebo devices beside treated ones fail more often ({self.beside_failed:,} of {self.beside:,}) than"
+            f" those apart ({self.apart_failed:,} of {self.apart:,}): the candidate may take its neighbours down, and"
+            " then max_harmed does not bound the harm: pause and look"
+        )
+
+
+def spill_over(beside: int, beside_failed: int, apart: int, apart_failed: int) -> Spill:
+    """Compare placebo devices that share a site with treated ones with those that do not (hypergeometric tail).
+
+    Raises:
+        ValueError: for counts that cannot be.
+    """
+    if not (0 <= beside_failed <= beside and 0 <= apart_failed <= apart):
+        raise ValueError("no more devices can have failed than there are")
+    chance = 1.0
+    if beside and apart and beside_failed:
+        total, failed = beside + apart, beside_failed + apart_failed
+        below = hypergeometric_cdf(total, failed, beside)
+        chance = min(1.0, max(1.0 - float(below[beside_failed - 1]), _point(total, failed, beside, beside_failed)))
+    return Spill(beside, beside_failed, apart, apart_failed, chance)
 
 
 def _point(total: int, marked: int, drawn: int, count: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,10 +92,15 @@ def placebo_gate(q_gate: float, placebo_count: int) -> int:
         q_gate: background share that is put up with, in [0, 1).
         placebo_count: c, placebo devices of the ring.
     """
-    if not 0 <= q_gate < 1 or placebo_count < 0:
+    return int(placebo_gates(q_gate, np.asarray([placebo_count]))[0])
+
+
+def placebo_gates(q_gate: float, placebo_count: Counts) -> Counts:
+    """Say the same for many rings at once; `placebo_count` of any shape. Raises ValueError for what cannot be."""
+    if not 0 <= q_gate < 1 or np.any(placebo_count < 0):
         raise ValueError("q_gate must lie in [0, 1) and placebo_count must not be negative")
     mean = q_gate * placebo_count
-    return math.floor(mean + 3.0 * math.sqrt(mean) + 2.0)
+    return np.floor(mean + 3.0 * np.sqrt(mean) + 2.0).astype(np.int64)
 
 
 def gate_open(q_gate: float, placebo: int, silent_placebo: int, age_s: float, observe_s: float) -> bool:

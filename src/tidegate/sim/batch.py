@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tidegate.core.window import placebo_gate
+from tidegate.core.window import placebo_gates
 from tidegate.sim.faults import Effects
 from tidegate.sim.outcome import Flags, Floats, Ints
 from tidegate.sim.scenario import Scenario
@@ -147,8 +147,7 @@ def opening(
     Returns:
         Whether the gate opens at all, and when, or when the last report came.
     """
-    sizes, place = np.unique(leases.placebo, return_inverse=True)
-    gates = np.asarray([placebo_gate(scenario.rollout.q_gate, int(size)) for size in sizes])[place]
+    gates = placebo_gates(scenario.rollout.q_gate, leases.placebo)
     first = due_s.copy()
     for column, when in enumerate(arrivals.times_s[len(arrivals.effects.delays) :], 1 + len(arrivals.effects.delays)):
         first = np.where(fine[:, column] > 0, np.maximum(first, when), first)

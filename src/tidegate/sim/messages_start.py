@@ -127,7 +127,12 @@ def _labels(scenario: Scenario, rng: np.random.Generator) -> list[dict[str, str]
     """Let the fleet fall at random into groups of the caps' sizes."""
     devices = scenario.fleet.devices
     places = [rng.permutation(devices) // cap.group_devices for cap in scenario.caps]
-    return [{f"cap{cap}": f"g{place[device]}" for cap, place in enumerate(places)} for device in range(devices)]
+    found = [{f"cap{cap}": f"g{place[device]}" for cap, place in enumerate(places)} for device in range(devices)]
+    for fault in scenario.faults:
+        if fault.kind == "interference":
+            for device, labels in enumerate(found):
+                labels["site"] = f"s{device // fault.site_devices}"
+    return found
 
 
 def _fates(scenario: Scenario, rng: np.random.Generator) -> tuple[Mask, Mask]:

@@ -189,7 +189,8 @@ class Play:
         beside = leases.placebo - self.arrivals.arrived(outcome.placebo_fine, outcome.frozen_s)
         counts = np.stack([leases.treated, leases.placebo, failed, beside])
         self.last[:, who] = counts
-        self.odds[:, who] += np.where(outcome.frozen, log_odds(*counts[:, :, None])[:, :, 0], 0.0)
+        if self.rule.halting:
+            self.odds[:, who] += np.where(outcome.frozen, log_odds(*counts[:, :, None])[:, :, 0], 0.0)
         counts[[1, 3]] *= self.in_proportion[who]
         self.rings[self.stage[who], :, who] += (counts * outcome.frozen).T
         self.blind[who] |= ~outcome.frozen
