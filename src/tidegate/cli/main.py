@@ -30,6 +30,11 @@ for _path, _name, _help in (
     ("tidegate.cli.enrol:enrol", "enrol", "Enrol this machine, or a directory standing for one, as a device."),
     ("tidegate.cli.session:login", "login", "Log in as a named operator, here or from another machine."),
     ("tidegate.cli.session:logout", "logout", "End your session."),
+    (
+        "tidegate.cli.conformance:conformance",
+        "conformance",
+        "What others demand, what answers it, and the evidence here.",
+    ),
     ("tidegate.cli.compare:compare", "compare", "Compare rollout policies on one scenario, or several scenarios."),
 ):
     app.command(_path, name=_name, help=_help)
@@ -53,7 +58,7 @@ for _path, _name, _help in (
     ("tidegate.cli.incident:app", "incident", "Incidents: the record, the legal clocks, the reports."),
     ("tidegate.cli.loss:app", "loss", "What an outage costs, with ranges, and what a budget, a cap or a vendor saves."),
     ("tidegate.cli.notice:app", "notice", "Public notices: drafted from the record, approved by name, then published."),
-    ("tidegate.cli.recovery:app", "recovery", "Schedule the repair of devices that need hands, and work it off."),
+    ("tidegate.cli.recovery_queue:app", "recovery", "Schedule the repair of devices that need hands, and work it off."),
     ("tidegate.cli.timeline:app", "timeline", "A signed account of who was exposed to what, when; and its check."),
 ):
     app.command(_path, name=_name, help=_help)

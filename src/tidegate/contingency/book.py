@@ -47,17 +47,20 @@ class Entry:
 class Book:
     """One directory. Several processes may write: a line is added under a lock."""
 
-    def __init__(self, directory: Path) -> None:
-        """Name the place; nothing is made until something is written."""
+    def __init__(self, directory: Path, *, keys: Path | None = None) -> None:
+        """Name the place; nothing is made until something is written. `keys` is where its key lies, if elsewhere."""
         self.directory = directory
         self.file = directory / "book.jsonl"
+        self._keys = keys or directory / "keys"
+        self._read_to, self._read_seq, self._read_digest = 0, 0, START
 
     def signer(self) -> NoteSigner:
         """Give the book's key, made when it is first needed."""
-        path = key_path(self.directory / "keys", KEY)
+        path = key_path(self._keys, KEY)
         if not path.exists():
             make_directory(self.directory, 0o700)
-            create_key(self.directory / "keys", KEY)
+            make_directory(self._keys.parent, 0o700)
+            create_key(self._keys, KEY)
         return load_note_signer(path, KEY_NAME)
 
     @property
@@ -70,9 +73,8 @@ class Book:
         make_directory(self.directory, 0o700)
         signer = self.signer()
         with self._locked(), room_for(str(self.file)):
-            entries, good = self._scan(signer.key)
-            before = entries[-1].digest if entries else START
-            told = {"seq": len(entries) + 1, "at_ms": at_ms, "what": what, "who": who, "why": why, "body": body}
+            seq, before, good = self._tail()
+            told = {"seq": seq + 1, "at_ms": at_ms, "what": what, "who": who, "why": why, "body": body}
             told["before"] = before
             line = canonical({**told, "signature": base64.b64encode(signer.sign(canonical(told))).decode()}) + b"\n"
             if len(line) > MOST_LINE:
@@ -93,6 +95,43 @@ class Book:
             return []
         return self._scan(self.signer().key)[0]
 
+    def read_new(self) -> list[Entry]:
+        """Give the lines since the last time this was asked, checked. Raises Untrusted."""
+        if not self.file.exists():
+            return []
+        with open(self.file, "rb") as file:
+            file.seek(self._read_to)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]
+        found = read_lines(data, self.signer().key, str(self.file), self._read_seq, self._read_digest) if data else []
+        if found:
+            self._read_to, self._read_seq, self._read_digest = (
+                self._read_to + len(data),
+                found[-1].seq,
+                found[-1].digest,
+            )
+        return found
+
+    def _tail(self) -> tuple[int, str, int]:
+        """Give the last whole line's number and digest, and the length of the file up to there."""
+        if not self.file.exists():
+            return 0, START, 0
+        with open(self.file, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 2 * MOST_LINE))
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        good = size - (len(data) - end)
+        line = data[data.rfind(b"\n", 0, max(end - 1, 0)) + 1 : end]
+        if not line:
+            return 0, START, good
+        try:
+            return int(json.loads(line)["seq"]), hashlib.sha256(line).hexdigest(), good
+        except (ValueError, KeyError, TypeError):
+            raise Untrusted(
+                f"the last line of {self.file} is no line of a book; restore the file from a copy"
+            ) from None
+
     def _scan(self, key: NoteKey) -> tuple[list[Entry], int]:
         """Give the entries, and the length of the file without a last line that was cut off."""
         if not self.file.exists():
@@ -111,11 +150,11 @@ class Book:
             yield
 
 
-def read_lines(data: bytes, key: NoteKey, name: str) -> list[Entry]:
-    """Read and check a book's lines. Raises Untrusted."""
+def read_lines(data: bytes, key: NoteKey, name: str, after: int = 0, before: str = START) -> list[Entry]:
+    """Read and check a book's lines that follow line `after`, whose digest is `before`. Raises Untrusted."""
     entries: list[Entry] = []
-    before = START
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
+    for number, line in enumerate(data.split(b"\n")[:-1], after + 1):
+        line += b"\n"
         try:
             value: Json = json.loads(line)
             signature = base64.b64decode(value.pop("signature"))

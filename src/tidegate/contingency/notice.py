@@ -94,7 +94,7 @@ def draft(incident: Incident, kind: str, template: str, language: str) -> tuple[
     """
     if kind not in KINDS:
         raise BadInput(f"--kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, lstrip_blocks=True)
 
     def fact(name: str) -> str:
         if not incident.values.get(name) and incident.values.get(name) != 0:

@@ -16,10 +16,13 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem } h2 { font-size: 1.
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem } p { margin: .5rem 0 } .soft { color: var(--soft) }
 table { border-collapse: collapse; width: 100%; font-size: .94rem; margin: .6rem 0 }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line) }
-th { color: var(--soft); font-weight: 600 } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+th { color: var(--soft); font-weight: 600 }
+td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 code, .mono { font: .9em/1.5 ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }
 .tag { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; font-size: .85rem }
-.bad { color: var(--bad) } .sheet { break-before: page } .sheet:first-of-type { break-before: auto }
+.bad { color: var(--bad) }
+.card > :first-child, .card > div > :first-child { margin-top: 0 }
+.sheet { break-before: page } .sheet:first-of-type { break-before: auto }
 .codes { display: flex; gap: 1.2rem; align-items: flex-start; flex-wrap: wrap; break-inside: avoid }
 .codes svg { width: 8.5rem; height: 8.5rem; flex: none } .codes > div { flex: 1 1 18rem }
 .card { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem 1.2rem; margin: .8rem 0;

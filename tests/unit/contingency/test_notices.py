@@ -42,7 +42,7 @@ def test_each_figure_is_bound_to_its_line(tmp_path: Path) -> None:
     book.add(SET, {"incident": "INC-1", "values": {"devices": 1250}}, who="Luc Bern", why="", at_ms=AT + 1)
     incident = fold(book.read())["INC-1"]
     text, figures = draft(incident, "first", languages()["en"], "en")
-    assert "Computers affected: 1,250." in text["body"] and "19 July 2026, 08:00 UTC" in text["body"]
+    assert "\nComputers affected: 1,250.\n" in text["body"] and "19 July 2026, 08:00 UTC" in text["body"]
     bound = {figure["fact"]: (figure["value"], figure["who"], figure["book_line"]) for figure in figures}
     assert bound["devices"] == (1250, "Luc Bern", 2) and bound["title"][2] == 1
     french, _ = draft(incident, "update", languages()["fr"], "fr")
