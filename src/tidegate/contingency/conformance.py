@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -49,10 +49,9 @@ def rows() -> tuple[Row, ...]:
     text = (files("tidegate.contingency") / "conformance.yaml").read_text(encoding="utf-8")
     found: list[Row] = []
     for place in Document("conformance.yaml", text).root.need("rows").items():
-        place.fields(Row.__slots__, Row.__slots__)
-        value: dict[str, Any] = {
-            name: place.need(name).text() for name in Row.__slots__ if name not in ("needs", "tests")
-        }
+        names = [one.name for one in fields(Row)]
+        place.fields(names, names)
+        value: dict[str, Any] = {name: place.need(name).text() for name in names if name not in ("needs", "tests")}
         found.append(Row(**value, needs=place.need("needs").names(), tests=place.need("tests").names()))
     return tuple(found)
 

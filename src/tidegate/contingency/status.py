@@ -24,7 +24,7 @@ WORDS = {
         "Historique",
         "Approuvé par {who}",
         "Langues",
-        "Fil",
+        "Fil d’actualité",
     ),
 }
 _CSP = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
