@@ -292,12 +292,12 @@ def test_processes_outside_are_neither_seen_nor_signalled(run: Callable[[Job], R
     with subprocess.Popen(["sleep", "60"]) as victim:
         code = f"""
 import os, signal
-print([name for name in os.listdir('/proc') if name.isdigit() and int(name) > 20])
+print([name for name in os.listdir('/proc') if name.isdigit() and int(name) > 20], flush=True)
 for pid in ({victim.pid}, {os.getpid()}, -{victim.pid}):
     try:
         os.kill(pid, signal.SIGKILL); print('ESCAPED')
     except OSError as error:
-        print(error.errno)
+        print(error.errno, flush=True)
 try:
     os.kill(-1, signal.SIGTERM)
 except OSError:

@@ -89,7 +89,7 @@ def test_revoking_needs_a_reason_and_is_done_once(still: World) -> None:
     device = still.enrol()
     path = f"/api/v1/devices/{device.index}"
     check_problem(still.operator(f"{path}/revoke", why=""), 400, "say why")
-    check_problem(still.operator(f"{path}/reinstate"), 409, "neither revoked nor flagged")
+    check_problem(still.operator(f"{path}/reinstate"), 409, "neither revoked nor quarantined nor flagged")
     assert still.operator(f"{path}/revoke").status_code == 200
     check_problem(still.operator(f"{path}/revoke"), 409, "revoked already")
 

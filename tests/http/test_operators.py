@@ -91,7 +91,7 @@ def test_a_body_that_is_too_large(still: World, refuses: Refuses) -> None:
     [
         ("POST", "/api/v1/status", 405),
         ("DELETE", "/api/v1/rollouts", 405),
-        ("GET", "/api/v1/tokens", 405),
+        ("PUT", "/api/v1/tokens", 405),
         ("GET", "/api/v1", 404),
         ("GET", "/api/v1/rollouts/dreamt", 404),
         ("POST", "/api/v1/rollouts/dreamt/pause", 404),

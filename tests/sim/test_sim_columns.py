@@ -68,7 +68,7 @@ def test_columns_and_counts_agree_with_more_power(case: str) -> None:
 def test_a_wrong_fidelity_would_be_seen() -> None:
     scenario = small(**CASES["silent"])
     wrong = replace(scenario, defect=replace(scenario.defect, harm_rate=0.013))
-    assert agreement(run(scenario, "counts", 2000, 1), run(wrong, "columns", 60, 2)) < LEAST_P
+    assert agreement(run(scenario, "counts", 2000, 1), run(wrong, "columns", 120, 2)) < LEAST_P
 
 
 def test_the_order_is_that_of_the_ranks_however_it_is_taken() -> None:

@@ -50,6 +50,12 @@ def test_background_costs_at_most_half_as_much_again() -> None:
     assert result["false_halts"] == 0
 
 
+def test_a_budget_that_is_just_large_enough_mostly_gets_there() -> None:
+    """The last ring but one takes over two placebo devices more than planned: their evidence must still count."""
+    _, result = played(q=1e-3)
+    assert result["verdicts"]["completed"] >= 85
+
+
 @pytest.mark.parametrize("p", [1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5])
 def test_a_bad_update_harms_no_more_than_the_budget(p: float) -> None:
     _, result = played(p=p)

@@ -220,7 +220,7 @@ def test_without_a_server_or_a_home_it_says_what_to_do(tidegate: Run, tmp_path: 
     one_line(tidegate("init", "--home", home, "--component", COMPONENT), 1, "is a control plane already")
     one_line(tidegate("status", "--home", home), 2, "start it: tidegate serve")
     (home / "server.json").write_text('{"devices": "http://127.0.0.1:9", "operators": "http://127.0.0.1:9"}')
-    one_line(tidegate("status", "--home", home), 1, "the server does not answer")
+    one_line(tidegate("status", "--home", home), 1, "the server at http://127.0.0.1:9 does not answer")
     (home / "server.json").write_text("{")
     one_line(tidegate("status", "--home", home), 2, "start it: tidegate serve")
 

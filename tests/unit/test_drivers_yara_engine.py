@@ -57,7 +57,7 @@ class Machine:
             return {"pid": 0, "state": "none", "detections": [], "quarantined": []}
 
     def until(self, seen: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while not seen(status := self.status()):
             assert time.monotonic() < give_up, status
             assert any(engine.poll() is None for engine in self.started), "the engine has ended"

@@ -116,13 +116,15 @@ class Play:
         Wanted is its share of the planned ring's; where none are planned, as many as are left. In the order of
         exposure, before anyone is found to be away.
         """
+        alone = np.zeros(len(who), dtype=np.bool_)
         wanted = np.floor(size * self.scenario.rollout.placebo_per_treated + 1e-9)
         if self.looks is not None:
             looks = self.looks
             planned = np.asarray([looks.placebo[k] / looks.treated(k) for k in range(looks.rings)] + [0.0])
             stage = self.stage[who]
             wanted = np.where(planned[stage] > 0, np.rint(size * planned[stage]), wanted)
-        self.in_proportion[who] = wanted >= self.heads[who] - size
+            alone = size == np.asarray([*map(looks.treated, range(looks.rings)), -1])[stage]
+        self.in_proportion[who] = alone | (wanted >= self.heads[who] - size)
         return np.minimum(np.maximum(wanted, self.heads[who] - size), left - size).astype(np.int64)
 
     def _late(self, who: Ints) -> None:
@@ -182,8 +184,8 @@ class Play:
     def _freeze(self, who: Ints, leases: Leases, outcome: Outcome, ends: Ints) -> None:
         """Add a batch to its ring, and take the look where the ring is complete.
 
-        Halting weighs each batch. In the look the placebo of a batch that has more of it than planned is dropped, as
-        `core.looks_exact.shared_kappa` does.
+        Halting weighs each batch. Where a ring comes in several batches, the placebo of one that has more of it than
+        planned is dropped, as `core.looks_exact.shared_kappa` does with rings; a ring in one batch is left to that.
         """
         failed = leases.treated - self.arrivals.arrived(outcome.fine, outcome.frozen_s)
         beside = leases.placebo - self.arrivals.arrived(outcome.placebo_fine, outcome.frozen_s)
