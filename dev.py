@@ -7,6 +7,7 @@ usage: python3 dev.py COMMAND [ARGS]
     demo [ARGS]               tidegate demo: a good update to everyone, then a faulty one that is contained
     test [--all] [ARGS]       every check, then the tests; --all adds the slow ones
     test --room NAME [ARGS]   the tests of one room alone; a path or -k among ARGS narrows likewise
+    package [--yara]          the device's agent as one file: dist/tidegate-agent.pyz
     bench [NAME] [--json]     benchmarks, each against a reference measured in the same run
     lint                      ruff (rules and format) and the rooms' import rules
     typecheck                 the type checker, for the oldest and the newest Python
@@ -366,6 +367,7 @@ def main(argv: list[str]) -> int:
         "demo": lambda args: run_instead([program("tidegate"), "demo", *args]),
         "test": test,
         "bench": bench,
+        "package": lambda args: run_instead([program("python"), str(ROOT / "packaging" / "build_agent.py"), *args]),
         "lint": lambda args: closing(checks(LINT)),
         "typecheck": lambda args: closing(checks(TYPES)),
     }

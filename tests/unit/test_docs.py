@@ -32,7 +32,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)+/?|[\w-]+/")
 # Paths that stand in the docs but are not in this repository: on devices and in the published files.
 ELSEWHERE = re.compile(
-    r"(metadata|targets|payloads|releases|plans|promotions|emergency|slots|condemned|fetch|outbox|components|application|v1)/|tidegate/"
+    r"(metadata|targets|payloads|releases|plans|promotions|emergency|slots|condemned|fetch|outbox|components|application|v1|usr|\.cache)/"
+    r"|tidegate/"
 )
 
 
