@@ -51,6 +51,7 @@ FOR_TESTS = {
     "chromium": ("a browser opens the pages", "chromium"),
     "clamav": ("the clamav driver and the gate scan with the real engine", "clamscan"),
     "clamav-daemon": ("the clamav driver reloads a real daemon", "clamd"),
+    "e2fsprogs": ("crash tests and the little machine make file systems", "mke2fs"),
     "nats-server": ("the replicated log runs on a real cluster", "nats-server"),
     "nginx": ("static files are served by a common web server, to compare with", "nginx"),
     "npm": ("an independent client reads the repository", "npm"),

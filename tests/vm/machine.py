@@ -11,11 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from .parts import Missing
+from .parts import CACHE, Missing
 
 DISK_MB = 32
+KVM_DEVICE, BOOT_ID = Path("/dev/kvm"), Path("/proc/sys/kernel/random/boot_id")
+KVM, TCG = ("-accel", "kvm", "-cpu", "host"), ("-accel", "tcg", "-cpu", "qemu64")
+SMALL = ("-machine", "q35", "-m", "192", "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none")
+KVM_TRIED_S = 5.0
 QEMU, TOOLS = "qemu-system-x86_64", ("mke2fs", "debugfs", "e2fsck")
 COMMAND_LINE = "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr mitigations=off tsc=reliable no_timer_check"
 """The first words keep the console for us, `panic=-1` restarts at once; the rest saves an emulated processor time."""
@@ -28,11 +33,34 @@ def need_tools() -> None:
             raise Missing(f"needs {tool}")
 
 
-def processor() -> list[str]:
-    """An emulated processor needs no rights and boots in two seconds; KVM is there for those who ask."""
-    if os.environ.get("TIDEGATE_VM_ACCEL") == "kvm":
-        return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg", "-cpu", "qemu64"]
+@cache
+def processor(kernel: Path) -> tuple[str, ...]:
+    """KVM where it works, which is found out once a start of the machine, or what TIDEGATE_VM_ACCEL says (kvm, tcg).
+
+    An emulated processor needs no rights, and boots in about three seconds of one core.
+    """
+    asked = os.environ.get("TIDEGATE_VM_ACCEL", "")
+    kept = CACHE / "kvm"
+    if not asked and os.access(KVM_DEVICE, os.R_OK | os.W_OK):
+        answer = f"{BOOT_ID.read_text().strip()} "
+        if not kept.exists() or not kept.read_text().startswith(answer):
+            kept.write_text(answer + ("kvm" if _kvm_boots(kernel) else "tcg"))
+        asked = kept.read_text().split()[-1]
+    return KVM if asked == "kvm" else TCG
+
+
+def _kvm_boots(kernel: Path) -> bool:
+    """Whether the kernel gets as far under KVM as to miss its disk; a device that is there may still not work."""
+    words = ["-append", "console=ttyS0 panic=-1", "-no-reboot", "-kernel", str(kernel)]
+    command = [QEMU, *KVM, *SMALL, "-serial", "stdio", *words]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as tried:
+        try:
+            said, _ = tried.communicate(timeout=KVM_TRIED_S)
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            tried.kill()
+    return b"Kernel panic" in said
 
 
 def _tool(*command: str) -> str:
@@ -125,8 +153,7 @@ def run(
 def _powered(parts: Parts, disk: Path, words: str, monitor: Path) -> Iterator[subprocess.Popen[bytes]]:
     monitor.unlink(missing_ok=True)
     command = [
-        QEMU, *processor(), "-machine", "q35", "-m", "192", "-smp", "1", "-nodefaults", "-no-user-config",
-        "-display", "none", "-serial", "stdio", "-qmp", f"unix:{monitor},server=on,wait=off",
+        QEMU, *processor(parts.kernel), *SMALL, "-serial", "stdio", "-qmp", f"unix:{monitor},server=on,wait=off",
         "-kernel", str(parts.kernel), "-initrd", str(parts.initramfs), "-append", f"{COMMAND_LINE} {words}",
         "-drive", f"file={disk},format=raw,if=virtio",
     ]  # fmt: skip
