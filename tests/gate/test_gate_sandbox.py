@@ -245,6 +245,17 @@ def test_a_memory_bomb_is_refused_its_memory(run: Callable[[Job], Ran], bomb: st
     assert not ran.ok and ran.peak_mb < 512
 
 
+def test_what_else_the_user_runs_takes_no_room(run: Callable[[Job], Ran]) -> None:
+    as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] if os.geteuid() == 0 else []
+    others = [subprocess.Popen([*as_user, "sleep", "60"]) for _ in range(SMALL.processes + 2)]
+    try:
+        assert run(python("print('here')")).stdout == b"here\n"
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def test_many_small_processes_together_are_bounded_too(run: Callable[[Job], Ran]) -> None:
     code = """
 import os, time
@@ -304,7 +315,7 @@ except OSError:
     pass
 """
         ran = tried(run, code)
-        assert ran.stdout.decode().split("\n")[0] == "[]"
+        assert ran.stdout.decode().split("\n")[0] == "[]", ran
         assert victim.poll() is None
         victim.kill()
 

@@ -185,7 +185,7 @@ class Sandbox:
             "fsize": limits.file_mb << 20,
             "core": 0,
         }
-        bounds |= {"nproc": limits.processes, "nofile": limits.open_files, "stack": 8 << 20, "memlock": 65536}
+        bounds |= {"nofile": limits.open_files, "stack": 8 << 20, "memlock": 65536}
         root = os.geteuid() == 0
         words = ["prlimit", *(f"--{name}={value}" for name, value in bounds.items()), "--", self._bwrap]
         words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -200,7 +200,8 @@ class Sandbox:
             user = str(random.choice(_USERS))
             words += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
             words += ["--inh-caps=-all", "--bounding-set=-all", "--"]
-        return [*words, *job.command]
+        # Counted per user: outside, whatever else an ordinary user runs would count too and leave no room.
+        return [*words, "prlimit", f"--nproc={limits.processes}", "--", *job.command]
 
     def _places(self, job: Job) -> list[str]:
         size = str(job.limits.disk_mb << 20)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,20 +180,3 @@ def test_keys_that_the_repository_does_not_name_are_refused(house: House, tmp_pa
         Publisher(house.repo, tmp_path / "nowhere")
     with pytest.raises(NotFound, match="tidegate init"):
         Publisher(tmp_path / "empty", house.online)
-
-
-def test_signing_a_new_edition_stays_cheap(rolling: House) -> None:
-    """Without fsync, in relation to the three bare signatures that it holds."""
-    signer = Publisher(rolling.repo, rolling.online, write=lambda path, data: None)
-    bare = signer._signers["plans"]  # pyright: ignore[reportPrivateUsage]
-
-    def seconds(do: Callable[[], object]) -> float:
-        began = time.process_time()
-        for _ in range(30):
-            do()
-        return (time.process_time() - began) / 30
-
-    plan = encode(rolling.plan(rolling.candidate(rolling.release(2))))
-    signature = min(seconds(lambda: bare.sign(plan)) for _ in range(3))
-    edition = min(seconds(lambda: signer.publish({rolling.component: plan}, rolling.now)) for _ in range(3))
-    assert edition < 60 * signature
