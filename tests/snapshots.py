@@ -1,5 +1,7 @@
 """Everything that an object holds, as plain nested values, so that two states can be compared to the last bit."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -9,6 +11,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
+from tidegate.control.fleet import Fleet
+from tidegate.core.caps import InFlight
+from tidegate.core.roster import Positions, Roster
 
 DERIVED = {("Evidence", "_waiting")}
 """Indexes over what is compared anyway; they also hold how far somebody has looked."""
@@ -30,10 +36,31 @@ def snapshot(value: Any) -> Any:
         return (type(value).__name__, snapshot(msgspec.structs.asdict(value)))
     if dataclasses.is_dataclass(value):
         return (type(value).__name__, {f.name: snapshot(getattr(value, f.name)) for f in dataclasses.fields(value)})
+    if isinstance(value, Fleet | Roster):
+        return [snapshot(row) for row in value]
+    if isinstance(value, InFlight):
+        return in_flight(value)
+    if isinstance(value, Positions):
+        return "follows from the roster"
     if hasattr(value, "__dict__"):
         name = type(value).__name__
         return (name, snapshot({key: item for key, item in vars(value).items() if (name, key) not in DERIVED}))
     raise TypeError(f"cannot compare a {type(value)}")
+
+
+def in_flight(value: InFlight) -> Any:
+    """Whom it holds and what it counts, by name: its numbers follow from the order in which names came."""
+    groups = {number: group for group, number in value._groups.items()}
+    components = {number: name for name, number in value._components.items()}
+    held = {
+        index: {
+            components[c]: sorted(groups[g] for g in value._table[one] if g) for c, one in value._held(index).items()
+        }
+        for index in range(len(value._set_of))
+        if value._set_of[index]
+    }
+    counts = {group: value.count(group) for group in groups.values() if value.count(group)}
+    return (snapshot(held), snapshot(counts), snapshot(value._lanes))
 
 
 def snapshot_key(key: Any) -> Any:

@@ -17,6 +17,7 @@ from tests.snapshots import difference, snapshot
 
 from tidegate.control import acts, devices
 from tidegate.control.acts import Who
+from tidegate.control.batch_fold import fold_batches
 from tidegate.control.controller import Controller
 from tidegate.control.starting import StartRequest, start_rollout
 from tidegate.control.state import ServerState, fold
@@ -83,6 +84,7 @@ def note(number: int, size: int = 10) -> Any:
 def same(controller: Controller, log: SqliteLog) -> None:
     """The living state is what a replay of the log gives, to the last bit, and looks the same."""
     replayed = fold(event for _, event in log.read())
+    assert not difference(snapshot(replayed), snapshot(fold_batches(log.read_batches())))
     assert not difference(snapshot(controller.state), snapshot(replayed))
     now_ms = controller.now_ms()
     assert status_view(controller.state, now_ms, "") == status_view(replayed, now_ms, "")

@@ -35,6 +35,9 @@ def test_it_agrees_with_a_recount(moves: list[tuple[str, int, str, int]]) -> Non
         counts = Counter(group for _, group in groups)
         for group in {group for labels in LABELS for group in labels.items()}:
             assert in_flight.count(group) == counts[group]
+        for select in ([("site", "ATL")], [*LABELS[0].items()], [*LABELS[0].items(), *LABELS[1].items()]):
+            fits = [index for index, _ in groups if all((index, group) in groups for group in select)]
+            assert in_flight.matching(tuple(select)) == len(set(fits))
         for most in (1, 2):
             full = counts["site", "ATL"] >= most
             assert in_flight.refuses([Cap("site", most)], {"site": "ATL"}) == (("site", "ATL") if full else None)

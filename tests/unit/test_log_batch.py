@@ -17,7 +17,7 @@ from tidegate.core.model import Arm, Outcome
 from tidegate.log import batch
 from tidegate.log.address import check_address, open_log
 from tidegate.log.batch import merge, pack, records, shrink, unpack, widen
-from tidegate.log.events import Act, Event, Leased, Reported, decode, encode
+from tidegate.log.events import Act, Enrolled, Event, Leased, Reported, decode, encode
 from tidegate.log.nats_groups import Address, groups_of, messages_of
 from tidegate.log.sqlite import SqliteLog
 
@@ -55,8 +55,18 @@ reported = st.builds(
     condemned=st.booleans(),
 )
 signed = reported.map(lambda event: msgspec.structs.replace(event, report_seq=7, signature="ab" * 64))
+enrolled = st.builds(
+    Enrolled,
+    at_ms=whole,
+    index=whole,
+    device_id=st.binary(min_size=16, max_size=16).map(bytes.hex) | texts,
+    public_key=st.binary(min_size=32, max_size=32).map(bytes.hex) | texts | st.just(""),
+    token_id=texts,
+    labels=labels,
+    facts=labels,
+)
 acts = st.builds(Act, at_ms=whole, what=texts, who=texts, why=texts, body=labels)
-events = st.lists(leased | reported | signed | acts, min_size=1, max_size=60)
+events = st.lists(leased | reported | signed | enrolled | acts, min_size=1, max_size=60)
 
 
 def as_written(found: list[Event]) -> list[bytes]:
@@ -103,6 +113,8 @@ def test_columns_hold_every_field_of_their_events() -> None:
     assert columns == set(Leased.__struct_fields__)
     columns = {*batch.REPORTED_NUMBERS, *batch.REPORTED_TEXTS, "outcome", "v"}
     assert columns == set(Reported.__struct_fields__) - {"report_seq", "signature"}  # a signed report stays JSON
+    columns = {*batch.ENROLLED_NUMBERS, *batch.ENROLLED_TEXTS, "device_id", "public_key", "v"}
+    assert columns == set(Enrolled.__struct_fields__)
 
 
 def test_a_fleets_reports_take_few_bytes_each() -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -35,8 +36,8 @@ async def listing(request: Request) -> Response:
     state = request.app.state.office.controller.state
     limit, offset = _number(request, "limit", 100), _number(request, "offset", 0)
     wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
-    rows = [row for row in state.devices if all(row.device.labels.get(n) == v for n, _, v in wanted)]
-    page = rows[offset : offset + min(limit, MOST_ROWS)]
+    rows = np.flatnonzero(state.devices.labelled({name: value for name, _, value in wanted}))
+    page = [state.devices[int(row)] for row in rows[offset : offset + min(limit, MOST_ROWS)]]
     shown = [{**device_view(row), **identities.identity_view(state.identities, row.device.index)} for row in page]
     return JSONResponse({"total": len(rows), "offset": offset, "devices": shown})
 

@@ -52,6 +52,11 @@ class Home:
         return open_log(self.log, url, password_file)
 
     @property
+    def checkpoints(self) -> Path:
+        """The state at some points of the log, so that a start is quick; can be deleted at any time."""
+        return self.path / "checkpoints"
+
+    @property
     def repository(self) -> Path:
         """The signed files that devices read."""
         return self.path / "repo"

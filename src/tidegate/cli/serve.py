@@ -18,6 +18,7 @@ from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger import open_ledger
+from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
 from tidegate.control.news import Subscribers
@@ -97,7 +98,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any], rates: Rates) -> None:
     publisher = Publisher(place.repository, place.keys)
-    controller = Controller(log, publisher, ledger=_ledger(place))
+    controller = Controller(log, publisher, ledger=_ledger(place), checkpoints=Checkpoints(place.checkpoints))
     secrets = SecretsFile(place.device_secrets)
     intake = IntakeApp(controller, secrets, place.repository, rates)
     token = place.operator_token.read_text().strip()

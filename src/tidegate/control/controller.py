@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
+from tidegate.control.batch_fold import fold_batches
+from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
 from tidegate.control.ledger import Ledger
 from tidegate.control.plans import RENEW_S, plan_of, says_the_same
-from tidegate.control.state import Published, ServerState, fold
+from tidegate.control.state import Published, ServerState
 from tidegate.core.assign import ring_arm_salt
 from tidegate.core.course import next_due
 from tidegate.core.errors import TidegateError
@@ -18,13 +20,16 @@ from tidegate.core.model import Plan
 from tidegate.core.rollout import ClosedRing, Rollout
 from tidegate.core.wire import encode, plain
 from tidegate.log.events import Event, PlanPublished, RingClosed, VerdictTaken
-from tidegate.log.port import Log, LogError
+from tidegate.log.port import Fenced, Log, LogError
 
 T = TypeVar("T")
 Decision = Callable[[ServerState, int], tuple[list[Event], T]]
 
 LARGEST_BATCH = 512
+LEAST_TO_SAVE = 2_000
+"""A server that stops writes a checkpoint if reading these events again would be noticed."""
 TICK_S = 0.25
+READ_AGAIN_S = 0.5
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
 _STOPPING = "the server is stopping; what was asked is not known to be durable, ask again"
@@ -61,20 +66,58 @@ class Controller:
         clock: Callable[[], float] = time.time,
         *,
         ledger: Ledger | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Replay the log. Raises Untrusted if it does not give the ledger that was signed before."""
+        """Replay the log, from the newest checkpoint if there is one.
+
+        Raises:
+            Untrusted: if the log does not give the ledger that was signed before.
+        """
         self._log = log
         self.ledger = ledger
         self._publisher = publisher
         self._clock = clock
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue(maxsize=10_000)
-        self.state: ServerState = fold(ledger.begin(log.read()) if ledger else (event for _, event in log.read()))
+        self._checkpoints = checkpoints
+        self._saved = log.last
+        self.state: ServerState = self._replayed(ledger)
         self.trouble = ""
         self._must_publish = True  # what stands in the repository is not known before the first publication
         self._publish_again_at = 0.0
         self._stands: dict[str, Published] = {}  # plans that are known to stand; a record is no proof of it
         self._at_work: list[_Asked] = []
         self._ended = False
+        self._steady = False
+
+    def _replayed(self, ledger: Ledger | None = None) -> ServerState:
+        """Fold the log, from the newest checkpoint on; with a ledger, begin that too."""
+        found = self._checkpoints.newest(self._log) if self._checkpoints else None
+        if found is not None and ledger is not None and found.ledger is None:
+            found = None
+        batches = self._log.read_batches(found.seq if found else 0)
+        if ledger is not None:
+            batches = ledger.begin_batches(batches, found.ledger if found else None)
+        return fold_batches(batches, found.state if found else None)
+
+    async def _replay_again(self) -> None:
+        """Fold the log anew after an append that failed; a store that is away is waited for."""
+        while True:
+            try:
+                self.state = await asyncio.to_thread(self._replayed)
+                self.state.published = dict(self._stands)
+                return
+            except Fenced:
+                raise
+            except LogError as error:
+                self.trouble = str(error)
+                await asyncio.sleep(READ_AGAIN_S)
+
+    async def _save(self, least_events: int) -> None:
+        """Write a checkpoint if so many events have come since the last; meanwhile nothing else happens here."""
+        if self._checkpoints is not None and self._log.last - self._saved >= least_events:
+            resume = self.ledger.resume() if self.ledger else None
+            await asyncio.to_thread(self._checkpoints.save, self._log, self.state, resume)
+            self._saved = self._log.last
 
     def now_ms(self) -> int:
         """Give the time that events carry: the wall clock, but never before the newest event."""
@@ -97,12 +140,20 @@ class Controller:
         """Work until cancelled: batches as they come, and at least every tick what time makes due."""
         try:
             await self._work()
+        except asyncio.CancelledError:
+            self._answer_rest()
+            if self._steady:  # between batches: all that the state holds is in the log
+                await self._save(LEAST_TO_SAVE)
+            raise
         finally:
-            self._ended = True
-            while not self._queue.empty():
-                self._at_work.append(self._queue.get_nowait())
-            for asked in self._at_work:  # nobody may wait for an answer that will never come
-                _settle(asked, LogError(_STOPPING))
+            self._answer_rest()
+
+    def _answer_rest(self) -> None:
+        self._ended = True
+        while not self._queue.empty():
+            self._at_work.append(self._queue.get_nowait())
+        for asked in self._at_work:  # nobody may wait for an answer that will never come
+            _settle(asked, LogError(_STOPPING))
 
     async def _work(self) -> None:
         await self._batch([])
@@ -115,8 +166,10 @@ class Controller:
                     batch.append(self._queue.get_nowait())
             except TimeoutError:
                 pass
-            self._at_work = batch
+            self._at_work, self._steady = batch, False
             await self._batch(batch)
+            self._steady = True
+            await self._save(EVERY_EVENTS)
 
     async def _batch(self, batch: list[_Asked]) -> None:
         now_ms = self.now_ms()
@@ -154,10 +207,11 @@ class Controller:
             last = await asyncio.to_thread(self._log.append, events)
         except LogError as error:
             self.trouble = str(error)
-            self.state = fold(event for _, event in self._log.read())
-            self.state.published = dict(self._stands)
             for asked, _ in answers:
                 _settle(asked, error)
+            if isinstance(error, Fenced):
+                raise
+            await self._replay_again()
             return False
         self.trouble = self.ledger.trouble if self.ledger else ""
         if self.ledger is not None:

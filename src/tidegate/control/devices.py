@@ -97,10 +97,10 @@ def enrol(
     for name, value in labels.items():
         if token.labels.get(name) != value:
             raise Refused(f"this token does not grant the label {name}={value}")
-    known = state.by_public_key.get(public_key) if public_key else None
+    known = state.devices.by_public_key(public_key) if public_key else None
     if known is not None:
         state.identities.check(known)
-        return [], (known, state.devices[known].device.device_id)
+        return [], (known, state.devices.device_id(known))
     if token.used >= token.uses:
         raise Untrusted(f"this enrolment token has been used {token.uses} times already; ask for a new one")
     index = len(state.devices)
@@ -124,11 +124,13 @@ def check_claim(state: ServerState, claim: Claim) -> None:
         Barred: for one that was revoked, or whose credential was seen in two places.
         Replayed: for a request that is older than the newest one.
     """
-    if claim.index >= len(state.devices) or state.devices[claim.index].device.device_id != claim.device_id:
+    fleet = state.devices
+    if claim.index >= len(fleet) or fleet.device_id(claim.index) != claim.device_id:
         raise Untrusted("this device is not enrolled here; enrol it: tidegate enrol")
     state.identities.check(claim.index)
-    if claim.seq < state.devices[claim.index].last_seq:
-        raise Replayed(claim.seq, state.devices[claim.index].last_seq)
+    last_seq = int(fleet.last_seq[claim.index])
+    if claim.seq < last_seq:
+        raise Replayed(claim.seq, last_seq)
 
 
 def announce(
@@ -155,8 +157,8 @@ def announce(
         raise BadInput(f"plan version {said.plan_version} has not been published; the newest is {published.version}")
     if said.installed is not None:
         _check_digest(said.installed)
-    row = state.devices[claim.index]
-    decision = admit(rollout, position, row.device.labels, state.in_flight, window(rollout), now_ms)
+    labels = state.devices.labels_of(claim.index)
+    decision = admit(rollout, position, labels, state.in_flight, window(rollout), now_ms)
     if isinstance(decision, NotYet):
         return [], decision
     if not isinstance(decision, Grant):
@@ -175,7 +177,7 @@ def announce(
         plan_version=said.plan_version,
         attempt=said.attempt,
         seq=claim.seq,
-        labels=dict(row.device.labels),
+        labels=labels,
     )
     return [event], (rollout, position, decision)
 

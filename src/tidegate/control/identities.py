@@ -80,6 +80,10 @@ class Identities:
             return f"this device is quarantined, what it reports is no evidence ({self.quarantined[index]})"
         return ""
 
+    def all_barred(self) -> list[int]:
+        """List the devices that may not speak, by index."""
+        return sorted({*self.revoked, *self.copied, *self.quarantined})
+
     def check(self, index: int) -> None:
         """Refuse a device that may not speak. Raises Barred."""
         if (self.revoked or self.copied or self.quarantined) and (why := self.barred(index)):
@@ -138,10 +142,8 @@ def identity_view(identities: Identities, index: int) -> dict[str, Any]:
 
 def barred_view(state: ServerState) -> list[dict[str, Any]]:
     """List the devices that may not speak."""
-    found = sorted({*state.identities.revoked, *state.identities.copied, *state.identities.quarantined})
-    return [
-        {"index": i, "device_id": state.devices[i].device.device_id, "why": state.identities.barred(i)} for i in found
-    ]
+    found = state.identities.all_barred()
+    return [{"index": i, "device_id": state.devices.device_id(i), "why": state.identities.barred(i)} for i in found]
 
 
 def _act(now_ms: int, what: str, who: str, why: str, body: dict[str, Any]) -> Act:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.control.ledger_events import LedgerFold
 from tidegate.core.errors import TidegateError
+from tidegate.log.batch import Batch
 from tidegate.log.events import Act, Event
 from tidegate.log.port import Log, LogError
 from tidegate.trust.checkpoint import Checkpoint
@@ -17,6 +19,15 @@ from tidegate.trust.ledger import LedgerWriter
 from tidegate.trust.note import NoteKey, NoteSigner
 
 AGAIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The ledger's side of a checkpoint."""
+
+    entries: list[bytes]
+    fold: LedgerFold
+    releases: dict[str, int]
 
 
 class Ledger:
@@ -65,10 +76,33 @@ class Ledger:
         for seq, event in events:
             entries += self._entries(seq, event)
             yield event
+        self._open_behind(entries)
+
+    def _open_behind(self, entries: list[bytes]) -> None:
         self._writer = LedgerWriter(self.directory, self._memory, self.signer, entries)
         self._releases = {d: at for d, at in self._releases.items() if not self._proof_path(d).exists()}
         with contextlib.suppress(OSError, TidegateError):  # the next publication tries again
             self._write_proofs()
+
+    def begin_batches(self, batches: Iterable[tuple[int, Batch]], resume: Resume | None) -> Iterator[tuple[int, Batch]]:
+        """As `begin`, record by record; with `resume` from a checkpoint, and then the records after it alone.
+
+        Raises:
+            Untrusted: as `begin`. A checkpoint whose entries were changed is found out by the signed root.
+        """
+        entries: list[bytes] = []
+        if resume is not None:
+            entries, self._fold, self._size = list(resume.entries), resume.fold, len(resume.entries)
+            self._releases = dict(resume.releases)
+        for first, batch in batches:
+            for seq, event in enumerate(batch.events, start=first):
+                entries += self._entries(seq, event)
+            yield first, batch
+        self._open_behind(entries)
+
+    def resume(self) -> Resume:
+        """Give what a checkpoint must hold so that the ledger goes on from there."""
+        return Resume(list(self._open.entries), self._fold, dict(self._releases))
 
     def take(self, log: Log, last: int, events: Sequence[Event]) -> None:
         """Take up events that are durable; the last of them has number `last`."""

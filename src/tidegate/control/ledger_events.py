@@ -211,6 +211,7 @@ def _release(what: str, body: Json) -> Json:
 
 def _rollout(what: str, body: Json) -> Json:
     spec = body["spec"]
+    roster: Any = spec["roster"]
     return {
         "kind": "rollout",
         "rollout": spec["rollout"],
@@ -218,7 +219,7 @@ def _rollout(what: str, body: Json) -> Json:
         "candidate": spec["candidate"]["sha256"],
         "seq": spec["candidate"]["seq"],
         "budget": spec["budget"],
-        "devices": len(spec["roster"]),
+        "devices": roster["devices"] if isinstance(roster, dict) else len(roster),
         "observe_s": spec["observe_s"],
         "soak_s": spec["soak_s"],
         "shadow": spec.get("shadow", False),

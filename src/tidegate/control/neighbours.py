@@ -28,15 +28,15 @@ def spill_of(state: ServerState, rollout: Rollout, now_ms: int) -> Spill | None:
     treated = np.flatnonzero(evidence.treated_lease)
     if not len(treated) or len(treated) > MOST_LOOKED_AT:
         return None
-    sites = {state.devices[roster[position]].device.labels.get(SITE) for position in treated} - {None}
+    sites = {state.devices.labels_of(roster[position]).get(SITE) for position in treated.tolist()} - {None}
     if not sites:
         return None
     over = evidence.leased_ms <= now_ms - rollout.observe_ms
     placebo = (evidence.ring_at_lease > 0) & ~evidence.treated_lease & (evidence.state != LeaseState.NONE)
     ended = placebo & (over | (evidence.state != LeaseState.PENDING))
     counts = [[0, 0], [0, 0]]
-    for position in np.flatnonzero(ended)[:MOST_LOOKED_AT]:
-        site = state.devices[roster[position]].device.labels.get(SITE)
+    for position in np.flatnonzero(ended)[:MOST_LOOKED_AT].tolist():
+        site = state.devices.labels_of(roster[position]).get(SITE)
         if site is not None:
             row = counts[site in sites]
             row[0] += 1

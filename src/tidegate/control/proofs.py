@@ -28,7 +28,7 @@ def check_signatures(state: ServerState, claim: Claim, said: tuple[Report, ...])
     for entry in said:
         if entry.signature:
             known = claim.index < len(state.devices)
-            public_key = state.devices[claim.index].public_key if known else ""
+            public_key = state.devices.public_key(claim.index) if known else ""
             verify_report(public_key, claim.device_id, msgspec.structs.asdict(entry), entry.signature)
         elif state.identities.policy.signed_reports:
             raise Unsigned("this fleet takes only reports that are signed by the device's own key")
@@ -54,9 +54,9 @@ def renew(state: ServerState, now_ms: int, device_id: str, issued: int, proof: s
         Untrusted: for an unknown device, one without a key, a clock that is far off, or a proof that does not hold.
         Barred: as `check_claim`.
     """
-    index = state.by_id.get(device_id, -1)
-    public_key = state.devices[index].public_key if index >= 0 else ""
-    if not public_key:
+    index = state.devices.by_id(device_id)
+    public_key = state.devices.public_key(index) if index is not None else ""
+    if index is None or not public_key:
         raise Untrusted("no device with a key of its own is enrolled here under this id; enrol it: tidegate enrol")
     state.identities.check(index)
     if abs(now_ms // 1000 - issued) > RENEW_WITHIN_S:

@@ -14,7 +14,8 @@ from tidegate.log.events import Act, Event
 
 if TYPE_CHECKING:
     from tidegate.control.acts import Who
-    from tidegate.control.state import DeviceRow, ServerState
+    from tidegate.control.fleet import Fleet
+    from tidegate.control.state import ServerState
     from tidegate.core.rollout import Rollout
 
 MOST_LOOKED_AT = 200_000
@@ -38,17 +39,18 @@ def clusters_of(state: ServerState, rollout: Rollout, now_ms: int) -> tuple[Clus
     others = np.flatnonzero(fine)
     every = max(1, len(others) // MOST_LOOKED_AT)  # a share of the fine, so that a look stays quick
     exposed, reported = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for position in bad:
-        reported.update(groups_of(state.devices[rollout.spec.roster[position]]))
-    for position in others[::every]:
-        exposed.update(group for group in groups_of(state.devices[rollout.spec.roster[position]]) if group in reported)
+    for position in bad.tolist():
+        reported.update(groups_of(state.devices, rollout.spec.roster[position]))
+    for position in others[::every].tolist():
+        mine = groups_of(state.devices, rollout.spec.roster[position])
+        exposed.update(group for group in mine if group in reported)
     whole = {group: min(exposed[group] * every, len(others)) + count for group, count in reported.items()}
     return clusters(whole, reported, len(others) + len(bad), len(bad))
 
 
-def groups_of(row: DeviceRow) -> list[tuple[str, str]]:
+def groups_of(fleet: Fleet, index: int) -> list[tuple[str, str]]:
     """Give the groups that a device belongs to."""
-    return [*row.device.labels.items(), (TOKEN, row.token_id)]
+    return [*fleet.labels_of(index).items(), (TOKEN, fleet.token_of(index))]
 
 
 def quarantine(
@@ -73,7 +75,7 @@ def quarantine(
         raise BadInput(f"group: must be NAME=VALUE of a label, or token=ID, not {group!r}")
     indexes = set(devices)
     if group:
-        indexes |= {row.device.index for row in state.devices if (name, value) in groups_of(row)}
+        indexes |= {index for index in range(len(state.devices)) if (name, value) in groups_of(state.devices, index)}
     if not indexes:
         raise NotFound(f"no device is in the group {group!r}" if group else "name a device or a group")
     news = sorted(indexes - set(state.identities.quarantined))

@@ -20,6 +20,7 @@ from tidegate.core.looks_budget import Account, severity_plans
 from tidegate.core.model import Budget, Candidate, PlanState
 from tidegate.core.reading import log_evidence_of_harm
 from tidegate.core.rollout import Rollout, RolloutSpec
+from tidegate.core.roster import Roster
 from tidegate.core.rounds import rounds
 from tidegate.core.scouts import choose_scouts
 from tidegate.core.wire import encode, plain
@@ -116,7 +117,7 @@ def start_rollout(
             limits=said.limits,
             lanes=said.lanes,
             caps=caps,
-            cap_rounds=rounds(caps, (state.devices[i].device.labels for i in roster), said.limits, said.lanes),
+            cap_rounds=rounds(caps, map(state.devices.labels_of, roster), said.limits, said.lanes),
             scope=tuple(f"{name}={value}" for name, value in sorted(said.scope.items())),
         )
     except ValueError as error:
@@ -138,7 +139,7 @@ def _approved(said: StartRequest) -> None:
             raise Refused(f"service {service} could fall, and that needs the word of {approver} (--approved-by)")
 
 
-def _roster(state: ServerState, release: Release, said: StartRequest) -> tuple[int, ...]:
+def _roster(state: ServerState, release: Release, said: StartRequest) -> Roster:
     component = release.manifest.component
     active = state.active.get(component)
     if active is not None:
@@ -150,14 +151,11 @@ def _roster(state: ServerState, release: Release, said: StartRequest) -> tuple[i
         raise Refused(f"this candidate was halted in rollout {spent[-1].spec.rollout}: {spent[-1].sentence}")
     if said.override_halt and not halted:
         raise BadInput("override_halt is for a candidate that was halted, and this one was not")
-    roster = tuple(
-        row.device.index
-        for row in state.devices
-        if row.enrolled_ms <= release.logged_ms
-        and row.installed.get(component) != release.digest
-        and all(row.device.labels.get(name) == value for name, value in said.scope.items())
-        and not state.identities.barred(row.device.index)
-    )
+    fleet = state.devices
+    wanted = fleet.labelled(said.scope) & (fleet.enrolled_ms[: len(fleet)] <= release.logged_ms)
+    wanted &= ~fleet.runs(component, release.digest)
+    wanted[state.identities.all_barred()] = False
+    roster = Roster(np.flatnonzero(wanted))
     if not roster:
         raise Refused(
             "no device is in scope: devices count that were enrolled before the release was logged and do not run it"
@@ -251,11 +249,11 @@ def _candidate(release: Release) -> Candidate:
     return Candidate(path=f"{kind}/{component}/{seq}.json", sha256=release.digest, length=len(data), seq=seq)
 
 
-def _scouts(state: ServerState, release: Release, roster: tuple[int, ...], said: StartRequest) -> tuple[int, ...]:
+def _scouts(state: ServerState, release: Release, roster: Roster, said: StartRequest) -> tuple[int, ...]:
     if not said.scouts or said.shadow:
         return ()
-    keys = np.array([state.devices[index].device.key for index in roster], dtype=np.uint64)
-    labels = [state.devices[index].device.labels for index in roster]
+    keys = state.devices.keys[roster.array]
+    labels = [state.devices.labels_of(index) for index in roster]
     ranks = rank(bytes.fromhex(release.terms.order_salt), keys)
     scouts = choose_scouts(labels, ranks, said.scouts)
     if len(scouts) == len(roster):

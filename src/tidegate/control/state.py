@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tidegate.control.asked import Approvals
+from tidegate.control.fleet import DeviceRow, Fleet, Reverted
 from tidegate.control.identities import Identities
 from tidegate.control.operators import Operators
 from tidegate.core.aside import set_aside
-from tidegate.core.assign import device_key
 from tidegate.core.caps import InFlight
 from tidegate.core.looks_budget import Account, Rolling
-from tidegate.core.model import Arm, Device, Manifest, Outcome, ReleaseTerms
+from tidegate.core.model import Arm, Manifest, Outcome, ReleaseTerms
 from tidegate.core.rollout import ENDED, Happening, Rollout, RolloutSpec
 from tidegate.core.wire import read
 from tidegate.log.events import (
@@ -31,6 +29,7 @@ from tidegate.log.events import (
     VerdictTaken,
 )
 
+__all__ = ["DeviceRow", "Published", "Release", "ServerState", "Token", "fold"]
 RECENT = 500
 
 
@@ -58,21 +57,6 @@ class Release:
 
 
 @dataclass(slots=True)
-class DeviceRow:
-    """A device and what it last said."""
-
-    device: Device
-    public_key: str
-    enrolled_ms: int
-    facts: dict[str, str]
-    installed: dict[str, str] = field(default_factory=lambda: {})
-    last_seq: int = 0
-    last_heard_ms: int = 0
-    last_report: Reported | None = None
-    token_id: str = ""
-
-
-@dataclass(slots=True)
 class Published:
     """The plan that stands in the repository for one component."""
 
@@ -84,9 +68,7 @@ class ServerState:
     """The fold. `apply` is total over the closed set of events; it decides nothing and refuses nothing."""
 
     def __init__(self) -> None:
-        self.devices: list[DeviceRow] = []
-        self.by_id: dict[str, int] = {}
-        self.by_public_key: dict[str, int] = {}
+        self.devices = Fleet()
         self.tokens: dict[str, Token] = {}
         self.identities = Identities()
         self.operators = Operators()
@@ -117,9 +99,7 @@ class ServerState:
             case Enrolled():
                 self._enrolled(event)
             case Labelled():
-                row = self.devices[event.index]
-                old = row.device
-                row.device = Device(old.index, old.device_id, old.key, dict(event.labels))
+                self.devices.relabel(event.index, event.labels)
             case RingClosed():
                 self.rollouts[event.rollout].close_ring(event.closed)
             case VerdictTaken():
@@ -130,42 +110,29 @@ class ServerState:
                 self._act(event)
 
     def _enrolled(self, event: Enrolled) -> None:
-        device = Device(event.index, event.device_id, device_key(event.device_id), dict(event.labels))
-        row = DeviceRow(device, event.public_key, event.at_ms, dict(event.facts), token_id=event.token_id)
-        self.devices.append(row)
-        self.by_id[event.device_id] = event.index
-        if event.public_key:
-            self.by_public_key[event.public_key] = event.index
+        self.devices.add(event)
         self.tokens[event.token_id].used += 1
-
-    def _heard(self, index: int, seq: int, at_ms: int) -> DeviceRow:
-        row = self.devices[index]
-        row.last_seq = max(row.last_seq, seq)
-        row.last_heard_ms = at_ms
-        return row
 
     def _leased(self, event: Leased) -> None:
         rollout = self.rollouts[event.rollout]
-        row = self._heard(event.index, event.seq, event.at_ms)
-        if event.installed is None:
-            row.installed.pop(rollout.spec.component, None)
-        else:
-            row.installed[rollout.spec.component] = event.installed
+        self.devices.heard(event.index, event.seq, event.at_ms)
+        self.devices.run(event.index, rollout.spec.component, event.installed)
         rollout.lease(event.position, event.ring, event.arm, event.at_ms, late=event.late)
         if event.arm is Arm.TREATED:
             self.in_flight.enter(event.index, rollout.spec.component, event.labels)
 
     def _reported(self, event: Reported) -> None:
         rollout = self.rollouts[event.rollout]
-        row = self._heard(event.index, event.seq, event.at_ms)
-        row.last_report = event
+        self.devices.heard(event.index, event.seq, event.at_ms)
+        back = event.outcome is Outcome.REVERTED
+        self.devices.said(event.index, Reverted(event.rollout, event.note) if back else None)
         if event.condemned:
             self.identities.condemn(event.index, rollout.spec.component, rollout.spec.candidate.sha256, event.at_ms)
         treated = bool(rollout.evidence.treated_lease[event.position])
         news = rollout.report(event.position, event.ring, event.outcome)
         if news and treated and event.outcome is Outcome.CONFIRMED:
             self.in_flight.leave(event.index, rollout.spec.component)
-            row.installed[rollout.spec.component] = rollout.spec.candidate.sha256
+            self.devices.run(event.index, rollout.spec.component, rollout.spec.candidate.sha256)
 
     def _verdict(self, event: VerdictTaken) -> None:
         rollout = self.rollouts[event.rollout]
@@ -246,11 +213,10 @@ class ServerState:
         """Count a device that is down as harmed, and as using its groups' caps again, until it is retired."""
         for rollout in (self.rollouts[name] for name in self.active.values()):
             if index in rollout.position and rollout.evidence.signal(rollout.position[index]):
-                self.in_flight.enter(index, rollout.spec.component, self.devices[index].device.labels)
+                self.in_flight.enter(index, rollout.spec.component, self.devices.labels_of(index))
 
     def _start(self, spec: RolloutSpec, at_ms: int) -> None:
-        keys = np.array([self.devices[index].device.key for index in spec.roster], dtype=np.uint64)
-        self.rollouts[spec.rollout] = Rollout(spec, keys, at_ms)
+        self.rollouts[spec.rollout] = Rollout(spec, self.devices.keys[spec.roster.array], at_ms)
         self.active[spec.component] = spec.rollout
         self.in_flight.standing.declare(spec.rollout, spec.limits, spec.lanes)
         if not spec.shadow:

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tidegate.control.acts import find_rollout
 from tidegate.control.ledger_events import LedgerFold, Made
 from tidegate.control.state import ServerState
@@ -64,7 +62,7 @@ def find_subject(state: ServerState, *, device: str = "", release: str = "", rol
         index = find_device(state, device).device.index
         mine = {name: found for name, found in state.rollouts.items() if index in found.position}
         digests = frozenset(found.spec.candidate.sha256 for found in mine.values())
-        return Subject("device", state.devices[index].device.device_id, frozenset([index]), frozenset(mine), digests)
+        return Subject("device", state.devices.device_id(index), frozenset([index]), frozenset(mine), digests)
     if rollout:
         spec = find_rollout(state, rollout).spec
         digest, kind, name = spec.candidate.sha256, "rollout", spec.rollout
@@ -84,8 +82,8 @@ def _leased_in(state: ServerState, rollouts: Iterable[str]) -> frozenset[int]:
     found: set[int] = set()
     for name in rollouts:
         rollout = state.rollouts[name]
-        found |= {rollout.spec.roster[at] for at in np.flatnonzero(rollout.evidence.state != LeaseState.NONE)}
-    return frozenset(int(index) for index in found)
+        found |= set(rollout.spec.roster.array[rollout.evidence.state != LeaseState.NONE].tolist())
+    return frozenset(found)
 
 
 @dataclass(slots=True)

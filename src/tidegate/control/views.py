@@ -110,7 +110,7 @@ def _standing(state: ServerState, rollout: Rollout, position: int, now_ms: int) 
     index = rollout.spec.roster[position]
     return {
         "index": index,
-        "device_id": state.devices[index].device.device_id,
+        "device_id": state.devices.device_id(index),
         "ring": int(rollout.rings.treated[position]),
         "standing": standing(rollout, position, now_ms),
     }

@@ -21,15 +21,12 @@ def find_device(state: ServerState, name: str) -> DeviceRow:
     """
     if name.isdecimal() and len(name) < 9 and int(name) < len(state.devices):
         return state.devices[int(name)]
-    exact = state.by_id.get(name)
-    if exact is not None:
-        return state.devices[exact]
-    found = [row for row in state.devices if len(name) >= 4 and row.device.device_id.startswith(name)]
+    found = state.devices.starting_with(name) if len(name) >= 4 else []
     if len(found) > 1:
-        raise BadInput(f"{name!r} fits {len(found)} devices; give more digits of the device id")
+        raise BadInput(f"{name!r} fits several devices; give more digits of the device id")
     if not found:
         raise NotFound(f"there is no device {name!r}; list them: tidegate device list")
-    return found[0]
+    return state.devices[found[0]]
 
 
 def why(state: ServerState, row: DeviceRow, now_ms: int) -> list[dict[str, Any]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tidegate.core.model import Arm, Outcome
 from tidegate.core.rings import Rings
+from tidegate.core.waiting import Waiting
 
 
 class LeaseState(IntEnum):
@@ -23,6 +24,8 @@ class LeaseState(IntEnum):
     REVERTED = 3
 
 
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 _ENDS = {Outcome.CONFIRMED: LeaseState.CONFIRMED, Outcome.REVERTED: LeaseState.REVERTED}
 _ARM_ROW = {Arm.TREATED: 0, Arm.PLACEBO: 1}
 
@@ -45,47 +48,6 @@ class ArmCounts:
     def resolved(self) -> bool:
         """Whether every lease has either been answered or run out of time."""
         return self.pending == self.silent
-
-
-class Waiting:
-    """Pending leases of one arm of one ring, by when they were given: a look need not go through all devices.
-
-    Looks come in the order of time; one that goes back counts anew and is slower.
-    """
-
-    def __init__(self) -> None:
-        self.pending = 0
-        self._by_ms: dict[int, int] = {}
-        self._ahead: list[int] = []
-        self._until_ms = self._silent = 0
-        self._first_ms: int | None = None
-
-    def add(self, leased_ms: int, number: int = 1) -> None:
-        """Count a lease in, or (-1) out: it has been answered, or a newer one took its place."""
-        self.pending += number
-        if leased_ms not in self._by_ms and leased_ms > self._until_ms:
-            heapq.heappush(self._ahead, leased_ms)
-        self._by_ms[leased_ms] = self._by_ms.get(leased_ms, 0) + number
-        if leased_ms <= self._until_ms:
-            self._silent += number
-            if not self._by_ms[leased_ms]:
-                del self._by_ms[leased_ms]
-        if self._first_ms is None or leased_ms < self._first_ms:
-            self._first_ms = leased_ms
-
-    def silent(self, until_ms: int) -> int:
-        """Count the pending leases that were given at `until_ms` or before."""
-        if self._first_ms is None or until_ms < self._first_ms:
-            return 0
-        if until_ms < self._until_ms:
-            return sum(number for leased_ms, number in self._by_ms.items() if leased_ms <= until_ms)
-        self._until_ms = until_ms
-        while self._ahead and self._ahead[0] <= until_ms:
-            leased_ms = heapq.heappop(self._ahead)
-            self._silent += self._by_ms[leased_ms]
-            if not self._by_ms[leased_ms]:
-                del self._by_ms[leased_ms]
-        return self._silent
 
 
 class Evidence:
@@ -116,9 +78,7 @@ class Evidence:
         """Fold one lease. A late treated lease counts in row 0, apart from every ring."""
         treated = arm is Arm.TREATED
         row = 0 if late else ring
-        while len(self._counts) <= ring:
-            self._counts.append(np.zeros((2, 4), dtype=np.int64))
-            self._waiting.append((Waiting(), Waiting()))
+        self._rows_to(ring)
         if self.state[position] == LeaseState.PENDING:
             self._waiting_for(position).add(int(self.leased_ms[position]), -1)
         self.ring_at_lease[position] = ring
@@ -161,6 +121,74 @@ class Evidence:
             self.late_confirmed += int(late and end is LeaseState.CONFIRMED)
             self.late_reverted += int(late and end is LeaseState.REVERTED)
         return True
+
+    def _rows_to(self, ring: int) -> None:
+        while len(self._counts) <= ring:
+            self._counts.append(np.zeros((2, 4), dtype=np.int64))
+            self._waiting.append((Waiting(), Waiting()))
+
+    def grant_many(self, positions: Ints, rings: Ints, treated: Bools, at_ms: Ints, late: Bools) -> None:
+        """Fold leases as `grant` does one after the other; no position comes twice. Arrays of shape (n,)."""
+        self._rows_to(int(rings.max()))
+        pending = self.state[positions] == LeaseState.PENDING
+        if pending.any():
+            before = positions[pending]
+            self._shift(*self._places(before), self.leased_ms[before], -1)
+        self.ring_at_lease[positions] = rings
+        self.treated_lease[positions] = treated
+        self.state[positions] = LeaseState.PENDING
+        self.leased_ms[positions] = at_ms
+        self.late[positions[treated]] = late[treated]
+        rows = np.where(late, 0, rings)
+        arms = np.where(treated, 0, 1)
+        self._count(rows, arms, np.full(len(rows), int(LeaseState.PENDING)))
+        self.exposed += int(np.count_nonzero(treated))
+        self.late_exposed += int(np.count_nonzero(treated & late))
+        self._shift(rows, arms, at_ms, 1)
+
+    def report_many(self, positions: Ints, rings: Ints, ends: npt.NDArray[np.uint8]) -> Bools:
+        """Fold reports as `report` does one after the other; no position comes twice. Arrays of shape (n,).
+
+        `ends` holds `LeaseState` values. Returns which were news.
+        """
+        news = (self.ring_at_lease[positions] == rings) & (self.state[positions] == LeaseState.PENDING)
+        if self.aside:
+            news &= ~np.isin(positions, np.fromiter(self.aside, dtype=np.int64))
+        if not news.all():
+            positions, ends = positions[news], ends[news]
+        rows, arms = self._places(positions)
+        self.state[positions] = ends
+        self._shift(rows, arms, self.leased_ms[positions], -1)
+        self._count(rows, arms, ends)
+        treated = arms == 0
+        confirmed, reverted = treated & (ends == LeaseState.CONFIRMED), treated & (ends == LeaseState.REVERTED)
+        late = rows == 0
+        back = (ends == LeaseState.REVERTED) & ~late
+        for position, row in zip(positions[back].tolist(), rows[back].tolist(), strict=True):
+            self.reverted_in.setdefault(row, set()).add(position)
+        self.confirmed += int(np.count_nonzero(confirmed))
+        self.reverted += int(np.count_nonzero(reverted))
+        self.late_confirmed += int(np.count_nonzero(confirmed & late))
+        self.late_reverted += int(np.count_nonzero(reverted & late))
+        return news
+
+    def _places(self, positions: Ints) -> tuple[Ints, Ints]:
+        """Give the count rows and arms (0 treated, 1 placebo) of the devices' newest leases."""
+        treated = self.treated_lease[positions]
+        rows = np.where(treated & self.late[positions], 0, self.ring_at_lease[positions])
+        return rows.astype(np.int64), np.where(treated, 0, 1)
+
+    def _count(self, rows: Ints, arms: Ints, columns: npt.NDArray[np.integer[Any]]) -> None:
+        found, numbers = np.unique(rows * 8 + arms * 4 + columns, return_counts=True)
+        for place, number in zip(found.tolist(), numbers.tolist(), strict=True):
+            self._counts[place >> 3][place >> 2 & 1, place & 3] += number
+
+    def _shift(self, rows: Ints, arms: Ints, leased_ms: Ints, number: int) -> None:
+        places = rows * 2 + arms
+        several: list[int] = np.unique(places).tolist()
+        for place in several:
+            found: Ints = leased_ms[places == place]
+            self._waiting[place >> 1][place & 1].add_many(found, number)
 
     def signal(self, position: int) -> bool:
         """Fold somebody's word that an exposed device is down; give whether it was news.

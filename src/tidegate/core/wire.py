@@ -32,6 +32,8 @@ def plain(value: Any) -> Any:
     """Turn dataclasses, enums and tuples into what JSON can hold, without loss."""
     if isinstance(value, Enum):
         return value.value
+    if hasattr(value, "plain"):
+        return value.plain()
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, list | tuple):
@@ -76,6 +78,8 @@ def read(kind: type[T], value: object, where: str) -> T:
 def _read(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return _read_dataclass(cast("type[Any]", kind), value, where)
+    if hasattr(kind, "from_plain"):
+        return kind.from_plain(value, where)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return _read_union(kind, value, where)

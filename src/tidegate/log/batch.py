@@ -1,12 +1,14 @@
-"""How a batch of events travels and rests: one record, leases and reports in columns, all else as JSON.
+"""How a batch of events travels and rests: one record, what devices send in columns, all else as JSON.
 
-A record is `TGB2` and then MessagePack: the number of events, a table of texts, the columns of leases and of reports,
-and the other events. Each event keeps its offset in the batch, so that order survives the sorting into columns. A
-column of whole numbers holds its least value and what lies above it, in as few bytes as that needs.
+A record is `TGB2` and then MessagePack: the number of events, a table of texts, the columns of leases, of reports and
+of enrolments, and the other events. Each event keeps its offset in the batch, so that order survives the sorting into
+columns. A column of whole numbers holds its least value and what lies above it, in as few bytes as that needs.
 """
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,18 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.core.model import Arm, Outcome
-from tidegate.log.events import Event, Leased, Reported, decode, encode
+from tidegate.log.events import Enrolled, Event, Leased, Reported, decode, encode
 
 MAGIC = b"TGB2"
 MOST_EVENTS = 4096
 """A longer append becomes several records, so that a reader never holds more than this at once."""
 
 Ints = npt.NDArray[np.int64]
+_ID, _KEY = re.compile(r"[0-9a-f]{32}\Z"), re.compile(r"[0-9a-f]{64}\Z")
 _ARMS, _OUTCOMES = (Arm.TREATED, Arm.PLACEBO), (Outcome.CONFIRMED, Outcome.REVERTED)
 _ARM_CODE = {arm: code for code, arm in enumerate(_ARMS)}
 _OUTCOME_CODE = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
 LEASED_NUMBERS = ("at_ms", "position", "index", "ring", "late", "plan_version", "attempt", "seq")
 LEASED_TEXTS = ("rollout", "installed", "labels")
+ENROLLED_NUMBERS = ("at_ms", "index")
+ENROLLED_TEXTS = ("token_id", "labels", "facts")
+_ID_WORDS, _KEY_WORDS = ("id0", "id1"), ("key0", "key1", "key2", "key3")
 REPORTED_NUMBERS = ("at_ms", "position", "index", "ring", "seq", "boot_s", "condemned")
 REPORTED_TEXTS = ("rollout", "probes", "note")
 
@@ -52,6 +58,7 @@ class Batch:
     texts: list[Any]
     leased: Columns | None
     reported: Columns | None
+    enrolled: Columns | None
     others: list[tuple[int, bytes]]
     _decoded: list[tuple[int, Event]] | None = field(default=None, repr=False)
 
@@ -71,6 +78,8 @@ class Batch:
             _rows(self.leased, self.texts, found, _leased)
         if self.reported is not None:
             _rows(self.reported, self.texts, found, _reported)
+        if self.enrolled is not None:
+            _rows(self.enrolled, self.texts, found, _enrolled)
         return found
 
 
@@ -88,6 +97,20 @@ def _reported(row: dict[str, Any], texts: list[Any]) -> Event:
     for name in REPORTED_TEXTS:
         row[name] = texts[row[name]]
     return Reported(**row)
+
+
+def _enrolled(row: dict[str, Any], texts: list[Any]) -> Event:
+    device_id = words_to_bytes([row.pop(name) for name in _ID_WORDS]).hex()
+    key = words_to_bytes([row.pop(name) for name in _KEY_WORDS]).hex()
+    row["public_key"] = key if row.pop("has_key") else ""
+    for name in ENROLLED_TEXTS:
+        row[name] = texts[row[name]]
+    return Enrolled(device_id=device_id, **row)
+
+
+def words_to_bytes(words: Sequence[int]) -> bytes:
+    """Give the bytes behind 64-bit words, as they stand in columns."""
+    return struct.pack(f">{len(words)}q", *words)
 
 
 def _rows(
@@ -125,26 +148,43 @@ def pack(events: Sequence[Event], offsets: Sequence[int] | None = None, count: i
         return _pack(events, places, len(events) if count is None else count)
     except OverflowError:  # a device may name a number of any size: it is kept as it was said
         body = [(at, encode(event)) for at, event in zip(places, events, strict=True)]
-        return _sealed(len(events) if count is None else count, _Texts(), None, None, body)
+        return _sealed(len(events) if count is None else count, _Texts(), (None, None, None), body)
 
 
 def _pack(events: Sequence[Event], places: Iterable[int], count: int) -> bytes:
     texts = _Texts()
     leased: list[tuple[int, Leased]] = []
     reported: list[tuple[int, Reported]] = []
+    enrolled: list[tuple[int, Enrolled]] = []
     others: list[tuple[int, bytes]] = []
     for at, event in zip(places, events, strict=True):
         if type(event) is Leased and event.v == 1:
             leased.append((at, event))
         elif type(event) is Reported and event.v == 1 and not event.signature:
             reported.append((at, event))
+        elif type(event) is Enrolled and event.v == 1 and _packable(event):
+            enrolled.append((at, event))
         else:
             others.append((at, encode(event)))
     codes: dict[str, list[int]] = {"arm": [_ARM_CODE[event.arm] for _, event in leased]}
     first = _gathered(leased, LEASED_NUMBERS, LEASED_TEXTS, codes, texts)
     codes = {"outcome": [_OUTCOME_CODE[event.outcome] for _, event in reported]}
     second = _gathered(reported, REPORTED_NUMBERS, REPORTED_TEXTS, codes, texts)
-    return _sealed(count, texts, first, second, others)
+    third = _gathered(enrolled, ENROLLED_NUMBERS, ENROLLED_TEXTS, _identities(enrolled), texts)
+    return _sealed(count, texts, (first, second, third), others)
+
+
+def _packable(event: Enrolled) -> bool:
+    """Say whether an identity is what servers give: 16 bytes, and a public key of 32 or none."""
+    return bool(_ID.match(event.device_id)) and (not event.public_key or bool(_KEY.match(event.public_key)))
+
+
+def _identities(found: Sequence[tuple[int, Enrolled]]) -> dict[str, list[int]]:
+    words = [
+        struct.unpack(">6q", bytes.fromhex(event.device_id + (event.public_key or "0" * 64))) for _, event in found
+    ]
+    columns = dict(zip((*_ID_WORDS, *_KEY_WORDS), map(list, zip(*words, strict=True)), strict=False))
+    return {**columns, "has_key": [int(bool(event.public_key)) for _, event in found]}
 
 
 def _gathered(
@@ -164,8 +204,8 @@ def _gathered(
     return {name: shrink(np.array(values, dtype=np.int64)) for name, values in columns.items()}
 
 
-def _sealed(count: int, texts: _Texts, leased: Any, reported: Any, others: list[tuple[int, bytes]]) -> bytes:
-    body = [count, list(texts.known), leased, reported, others]
+def _sealed(count: int, texts: _Texts, tables: tuple[Any, Any, Any], others: list[tuple[int, bytes]]) -> bytes:
+    body = [count, list(texts.known), *tables, others]
     return MAGIC + msgspec.msgpack.encode(body)
 
 
@@ -198,12 +238,13 @@ def unpack(data: bytes) -> Batch:
     if data[:4] != MAGIC:
         raise ValueError("it is no record of this Tidegate")
     try:
-        count, texts, leased, reported, others = msgspec.msgpack.decode(data[4:])
+        count, texts, leased, reported, enrolled, others = msgspec.msgpack.decode(data[4:])
         return Batch(
             count,
             [msgspec.json.decode(text) for text in texts],
             _columns(leased),
             _columns(reported),
+            _columns(enrolled),
             [(at, body) for at, body in others],
         )
     except (msgspec.MsgspecError, TypeError, KeyError, IndexError) as error:
@@ -225,7 +266,7 @@ def merge(parts: Sequence[Batch]) -> Batch:
     for part in parts:
         for offset, event in part.single_events():
             events[offset] = event
-        for columns, make in ((part.leased, _leased), (part.reported, _reported)):
+        for columns, make in ((part.leased, _leased), (part.reported, _reported), (part.enrolled, _enrolled)):
             if columns is not None:
                 _rows(columns, part.texts, events, make)
     if any(event is None for event in events):

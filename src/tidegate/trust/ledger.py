@@ -71,6 +71,11 @@ class LedgerWriter:
         """What the newest checkpoint says."""
         return Checkpoint(self._signer.key.name, self._published, self._tree.root(self._published))
 
+    @property
+    def entries(self) -> Sequence[bytes]:
+        """All entries, from the first; nobody may change them."""
+        return self._entries
+
     def entry(self, index: int) -> bytes:
         """Give an entry's text."""
         return self._entries[index]

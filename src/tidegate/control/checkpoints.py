@@ -1,0 +1,106 @@
+"""Checkpoints: the state at one point of the log, in a file, so that a start reads what came after it alone.
+
+A checkpoint is a shortcut and never a source: it counts only with the log that it was made from, under the code that
+made it, and whole; otherwise the log is read from its first event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tidegate.control.graph import NoGraph, read_graph, write_graph
+from tidegate.control.state import ServerState
+from tidegate.log.port import Log, LogError
+from tidegate.trust.durable import make_directory, room_for, sync_dir, sync_file
+
+KEPT = 2
+EVERY_EVENTS = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after event `seq`; `ledger` is what the ledger's side needs to go on."""
+
+    seq: int
+    state: ServerState
+    ledger: Any = None
+
+
+@cache
+def code_print() -> str:
+    """Give a digest of the code that folds: state of another code is not read, but folded anew."""
+    digest = hashlib.sha256()
+    base = Path(__file__).parents[1]
+    for room in ("core", "log", "control"):
+        for path in sorted((base / room).glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class Checkpoints:
+    """The directory of a control plane's checkpoints: `<last event>.checkpoint`, the newest two."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.trouble = ""
+
+    def save(self, log: Log, state: ServerState, ledger: Any = None) -> Path | None:
+        """Write a checkpoint of the state after the log's last event. A failure is no harm: it is said in `trouble`."""
+        try:
+            make_directory(self.directory, 0o700)
+            path = self.directory / f"{log.last:020}.checkpoint"
+            temporary = path.with_suffix(".tmp")
+            with (
+                room_for("a checkpoint"),
+                open(os.open(temporary, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600), "wb") as file,
+            ):
+                write_graph(
+                    file, {"code": code_print(), "seal": seal(log), "seq": log.last, "state": state, "ledger": ledger}
+                )
+                file.flush()
+                sync_file(file.fileno())
+            os.replace(temporary, path)
+            sync_dir(self.directory)
+            for old in self._files()[KEPT:]:
+                old.unlink(missing_ok=True)
+            self.trouble = ""
+            return path
+        except Exception as error:  # whatever it is, the log has everything
+            self.trouble = f"no checkpoint could be written: {error}"
+            return None
+
+    def newest(self, log: Log) -> Checkpoint | None:
+        """Give the newest one that belongs to this log and this code, or None."""
+        for path in self._files():
+            with contextlib.suppress(NoGraph, OSError, LogError, MemoryError):
+                found = read_graph(path)
+                if found["code"] != code_print() or found["seq"] > log.last:
+                    continue
+                if found["seal"] == seal(log, found["seq"]):
+                    return Checkpoint(found["seq"], found["state"], found["ledger"])
+        return None
+
+    def _files(self) -> list[Path]:
+        return sorted(self.directory.glob("*.checkpoint"), reverse=True) if self.directory.is_dir() else []
+
+
+def seal(log: Log, seq: int | None = None) -> str:
+    """Give a digest of the record that holds an event, the log's last unless another is named."""
+    at = log.last if seq is None else seq
+    if at == 0:
+        return ""
+    for first, batch in log.read_batches(at - 1):
+        digest = hashlib.sha256(f"{first} {batch.count}".encode())
+        for text in (batch.texts, [body for _, body in batch.others]):
+            digest.update(repr(text).encode())
+        for columns in (batch.leased, batch.reported, batch.enrolled):
+            for name, column in sorted(columns.fields.items()) if columns is not None else ():
+                digest.update(name.encode() + column.tobytes())
+        return digest.hexdigest()
+    return ""

@@ -1,0 +1,258 @@
+"""All devices in columns: about 90 bytes each, whatever their number; a device is looked at through a row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.control.key_index import KeyIndex
+from tidegate.core.assign import device_key
+from tidegate.core.model import Device
+from tidegate.log.events import Enrolled
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+FIRST_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """What a device said when it went back to its last known good."""
+
+    rollout: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device and what it last said, at the moment at which it was asked for."""
+
+    device: Device
+    public_key: str
+    enrolled_ms: int
+    facts: dict[str, str]
+    installed: dict[str, str] = field(default_factory=lambda: {})
+    last_seq: int = 0
+    last_heard_ms: int = 0
+    last_report: Reverted | None = None
+    token_id: str = ""
+
+
+class Interned:
+    """Values that many devices share, each once: what a device holds is a number."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._known: dict[bytes, int] = {}
+
+    def number(self, value: Any) -> int:
+        """Give a value's number."""
+        key = msgspec.json.encode(value, order="sorted")
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = len(self.values)
+            self.values.append(value)
+        return known
+
+
+class Fleet(Sequence[DeviceRow]):
+    """Every device that was ever enrolled, by index. Columns grow by doubling; what was never written costs nothing."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.ids = np.zeros((FIRST_ROWS, 16), dtype=np.uint8)
+        self.keys = np.zeros(FIRST_ROWS, dtype=np.uint64)
+        self.label_set = np.zeros(FIRST_ROWS, dtype=np.int32)
+        self.fact_set = np.zeros(FIRST_ROWS, dtype=np.int32)
+        self.token_set = np.zeros(FIRST_ROWS, dtype=np.int32)
+        self.enrolled_ms = np.zeros(FIRST_ROWS, dtype=np.int64)
+        self.last_seq = np.zeros(FIRST_ROWS, dtype=np.int64)
+        self.last_heard_ms = np.zeros(FIRST_ROWS, dtype=np.int64)
+        self.installed: dict[str, npt.NDArray[np.int32]] = {}
+        """Component -> number of the digest that each device runs, plus 1; 0 for none that is known."""
+        self.labels, self.facts, self.tokens, self.digests = Interned(), Interned(), Interned(), Interned()
+        self._by_key = KeyIndex()
+        self._reverted: dict[int, Reverted] = {}
+
+    # --- looking ---
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> DeviceRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[DeviceRow]: ...
+    def __getitem__(self, index: int | slice) -> DeviceRow | list[DeviceRow]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        row = index % self._count
+        return DeviceRow(
+            Device(row, self.device_id(row), int(self.keys[row]), self.labels_of(row)),
+            self.public_key(row),
+            int(self.enrolled_ms[row]),
+            self.facts.values[self.fact_set[row]],
+            {c: self.digests.values[column[row] - 1] for c, column in self.installed.items() if column[row]},
+            int(self.last_seq[row]),
+            int(self.last_heard_ms[row]),
+            self._reverted.get(row),
+            self.token_of(row),
+        )
+
+    def __iter__(self) -> Iterator[DeviceRow]:
+        return (self[row] for row in range(self._count))
+
+    def device_id(self, index: int) -> str:
+        """Give a device's id."""
+        return self.ids[index].tobytes().hex()
+
+    def public_key(self, index: int) -> str:
+        """Give the key that a device enrolled with, or nothing."""
+        return self._by_key.key_of(index)
+
+    def by_id(self, device_id: str) -> int | None:
+        """Find a device by its whole id."""
+        found = self.starting_with(device_id, 1) if len(device_id) == 32 else []
+        return found[0] if found else None
+
+    def labels_of(self, index: int) -> dict[str, str]:
+        """Give a device's labels; many devices share the one dict, so nobody may change it."""
+        return self.labels.values[self.label_set[index]]
+
+    def token_of(self, index: int) -> str:
+        """Give the number of the token that a device was enrolled with."""
+        return self.tokens.values[self.token_set[index]]
+
+    def by_public_key(self, public_key: str) -> int | None:
+        """Find the device that was enrolled with a public key."""
+        return self._by_key.find(public_key)
+
+    def starting_with(self, digits: str, most: int = 2) -> list[int]:
+        """Find at most `most` devices whose id begins with hexadecimal digits, by a look at all of them."""
+        ids = self.ids[: self._count]
+        found = np.ones(self._count, dtype=np.bool_)
+        for place in range(0, min(len(digits), 32), 2):
+            digit = digits[place : place + 2]
+            try:
+                value = int(digit.ljust(2, "0"), 16)
+            except ValueError:
+                return []
+            column = ids[:, place // 2]
+            found &= column == value if len(digit) == 2 else column >> 4 == value >> 4
+            if place == 2:  # few are left: look at these alone
+                some = np.flatnonzero(found)
+                return [int(row) for row in some if self.device_id(int(row)).startswith(digits)][:most]
+        return [int(row) for row in np.flatnonzero(found)[:most]]
+
+    def labelled(self, wanted: Mapping[str, str]) -> Bools:
+        """Say for each device whether it has all of these labels. Shape (devices,)."""
+        fits = [all(labels.get(n) == v for n, v in wanted.items()) for labels in self.labels.values]
+        if all(fits):
+            return np.ones(self._count, dtype=np.bool_)
+        return np.array(fits, dtype=np.bool_)[self.label_set[: self._count]]
+
+    def runs(self, component: str, digest: str) -> Bools:
+        """Say for each device whether it runs this release, as far as is known. Shape (devices,)."""
+        column = self.installed.get(component)
+        if column is None:
+            return np.zeros(self._count, dtype=np.bool_)
+        return column[: self._count] == self.digests.number(digest) + 1
+
+    # --- folding ---
+
+    def add(self, event: Enrolled) -> None:
+        """Take up a device; indices come in order, each once."""
+        index = event.index
+        self._reach(index + 1)
+        self._count = index + 1
+        self.ids[index] = np.frombuffer(bytes.fromhex(event.device_id), dtype=np.uint8)
+        self.keys[index] = device_key(event.device_id)
+        self.label_set[index] = self.labels.number(dict(event.labels))
+        self.fact_set[index] = self.facts.number(dict(event.facts))
+        self.token_set[index] = self.tokens.number(event.token_id)
+        self.enrolled_ms[index] = event.at_ms
+        if event.public_key:
+            self._by_key.add(event.public_key, index)
+
+    def add_many(
+        self, first: int, ids: npt.NDArray[np.uint8], public_keys: npt.NDArray[np.uint64], has_key: Bools, at_ms: Ints
+    ) -> None:
+        """Take up devices from index `first` on; `ids` has shape (n, 16), `public_keys` (n, 4), big-endian words.
+
+        Labels, facts and tokens are set by the caller.
+        """
+        end = first + len(ids)
+        self._reach(end)
+        self._count = end
+        self.ids[first:end] = ids
+        data = ids.tobytes()
+        digests = b"".join(hashlib.sha256(data[at : at + 16]).digest()[:8] for at in range(0, len(data), 16))
+        self.keys[first:end] = np.frombuffer(digests, dtype=">u8")
+        self.enrolled_ms[first:end] = at_ms
+        if has_key.all() and public_keys.any(axis=1).all() and not self._by_key.known(public_keys):
+            self._by_key.add_many(first, public_keys)
+            return
+        for place in np.flatnonzero(has_key).tolist():
+            self._by_key.add(public_keys[place].astype(">u8").tobytes().hex(), first + place)
+
+    def relabel(self, index: int, labels: dict[str, str]) -> None:
+        """Give a device a whole new set of labels."""
+        self.label_set[index] = self.labels.number(labels)
+
+    def heard(self, index: int, seq: int, at_ms: int) -> None:
+        """Note that a device has spoken."""
+        self.last_seq[index] = max(int(self.last_seq[index]), seq)
+        self.last_heard_ms[index] = at_ms
+
+    def heard_many(self, indices: Ints, seq: Ints, at_ms: Ints) -> None:
+        """Note that devices have spoken; none comes twice. Shape (n,)."""
+        self.last_seq[indices] = np.maximum(self.last_seq[indices], seq)
+        self.last_heard_ms[indices] = at_ms
+
+    def run(self, index: int, component: str, digest: str | None) -> None:
+        """Note what a device runs of a component."""
+        self._column(component)[index] = 0 if digest is None else self.digests.number(digest) + 1
+
+    def run_many(self, indices: Ints, component: str, digest: str | None) -> None:
+        """Note that devices run the same release, or none. Shape (n,)."""
+        self._column(component)[indices] = 0 if digest is None else self.digests.number(digest) + 1
+
+    def said(self, index: int, reverted: Reverted | None) -> None:
+        """Keep what a device said of its going back; a later report of another kind takes its place."""
+        if reverted is not None:
+            self._reverted[index] = reverted
+        else:
+            self._reverted.pop(index, None)
+
+    @property
+    def anyone_reverted(self) -> bool:
+        """Whether something is kept by `said`."""
+        return bool(self._reverted)
+
+    def _column(self, component: str) -> npt.NDArray[np.int32]:
+        known = self.installed.get(component)
+        if known is None:
+            known = self.installed[component] = np.zeros(len(self.keys), dtype=np.int32)
+        return known
+
+    def _reach(self, rows: int) -> None:
+        if rows <= len(self.keys):
+            return
+        size = max(2 * len(self.keys), 1 << (rows - 1).bit_length())
+        for name in ("ids", "keys", "label_set", "fact_set", "token_set", "enrolled_ms", "last_seq", "last_heard_ms"):
+            setattr(self, name, _longer(getattr(self, name), size))
+        self.installed = {name: _longer(column, size) for name, column in self.installed.items()}
+
+
+def _longer(old: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    new = np.zeros((size, *old.shape[1:]), dtype=old.dtype)
+    new[: len(old)] = old
+    return new

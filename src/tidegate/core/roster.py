@@ -1,0 +1,107 @@
+"""A rollout's frozen roster as one array, and its short form in the log: 8.5 million devices are no list of numbers."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.core.errors import BadInput
+
+LISTED = 1000
+"""A roster of up to so many devices is written as a list, which people can read."""
+
+
+class Roster(Sequence[int]):
+    """Device indices in the order of rows: position p is the device `roster[p]`. Nothing changes it."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, indices: Iterable[int] | npt.NDArray[Any] = ()) -> None:
+        """Take indices up, each at most 2**31 - 1. Raises ValueError for one that is negative or beyond."""
+        found = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
+        if len(found) and not 0 <= int(found.min()) <= int(found.max()) < 1 << 31:
+            raise ValueError("a roster holds device indices from 0 to 2**31 - 1")
+        self.array = found.astype(np.int32)
+        self.array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, position: int) -> int: ...
+    @overload
+    def __getitem__(self, position: slice) -> Roster: ...
+    def __getitem__(self, position: int | slice) -> int | Roster:
+        if isinstance(position, slice):
+            return Roster(self.array[position])
+        return int(self.array[position])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.array.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Roster):
+            return bool(np.array_equal(self.array, other.array))
+        return isinstance(other, tuple | list) and list(self) == list(cast("list[Any]", other))
+
+    def __hash__(self) -> int:
+        return hash(self.array.tobytes())
+
+    def __repr__(self) -> str:
+        return f"Roster({len(self)} devices)"
+
+    def plain(self) -> list[int] | dict[str, Any]:
+        """Give what JSON can hold: a list, or the differences between neighbours, packed."""
+        if len(self) <= LISTED:
+            return list(self)
+        steps = np.diff(self.array.astype(np.int64), prepend=0).astype("<i4")
+        return {"devices": len(self), "steps": base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode()}
+
+    @staticmethod
+    def from_plain(value: object, where: str) -> Roster:
+        """Read what `plain` gave, or a list of any length. Raises BadInput."""
+        try:
+            if isinstance(value, dict):
+                found = cast("dict[str, Any]", value)
+                data = zlib.decompress(base64.b64decode(found["steps"], validate=True))
+                steps = np.frombuffer(data, dtype="<i4").astype(np.int64)
+                if len(steps) != found["devices"]:
+                    raise ValueError("it has another length than it says")
+                return Roster(np.cumsum(steps))
+            if isinstance(value, list | tuple):
+                listed = cast("list[Any]", value)
+                if all(type(index) is int for index in listed):
+                    return Roster(listed)
+        except (ValueError, KeyError, TypeError, OverflowError, zlib.error) as error:
+            raise BadInput(f"{where} is no roster: {error}") from error
+        raise BadInput(f"{where} is no roster: it must be a list of device indices")
+
+
+class Positions:
+    """Where a device stands in a roster: a dict from index to row, in four bytes a device."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, roster: Roster) -> None:
+        size = int(roster.array.max()) + 1 if len(roster) else 0
+        self._row = np.full(size, -1, dtype=np.int32)
+        self._row[roster.array] = np.arange(len(roster), dtype=np.int32)
+
+    def get(self, index: int, default: int | None = None) -> int | None:
+        """Give the row of a device, or the default if it is not in the roster."""
+        row = int(self._row[index]) if 0 <= index < len(self._row) else -1
+        return default if row < 0 else row
+
+    def __getitem__(self, index: int) -> int:
+        row = self.get(index)
+        if row is None:
+            raise KeyError(index)
+        return row
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and self.get(index) is not None
