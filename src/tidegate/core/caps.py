@@ -42,7 +42,7 @@ class InFlight:
         self._counts: Ints = np.zeros(64, dtype=np.int64)
         """By group number; number 0 pads the table below and counts nothing."""
         self._sets: dict[frozenset[Group], int] = {}
-        self._table: Ints = np.zeros((16, 4), dtype=np.int64)
+        self._table: Ints = np.zeros((16, 1), dtype=np.int64)
         """Set number -> its groups' numbers, padded with 0. Set 0 is no set."""
         self._components: dict[str, int] = {}
         self._set_of = np.zeros(0, dtype=np.int32)

@@ -179,15 +179,15 @@ class Evidence:
         return rows.astype(np.int64), np.where(treated, 0, 1)
 
     def _count(self, rows: Ints, arms: Ints, columns: npt.NDArray[np.integer[Any]]) -> None:
-        found, numbers = np.unique(rows * 8 + arms * 4 + columns, return_counts=True)
-        for place, number in zip(found.tolist(), numbers.tolist(), strict=True):
-            self._counts[place >> 3][place >> 2 & 1, place & 3] += number
+        numbers = np.bincount(rows * 8 + arms * 4 + columns)
+        for place in np.flatnonzero(numbers).tolist():
+            self._counts[place >> 3][place >> 2 & 1, place & 3] += int(numbers[place])
 
     def _shift(self, rows: Ints, arms: Ints, leased_ms: Ints, number: int) -> None:
         places = rows * 2 + arms
-        several: list[int] = np.unique(places).tolist()
+        several: list[int] = np.flatnonzero(np.bincount(places)).tolist()
         for place in several:
-            found: Ints = leased_ms[places == place]
+            found: Ints = leased_ms if len(several) == 1 else leased_ms[places == place]
             self._waiting[place >> 1][place & 1].add_many(found, number)
 
     def signal(self, position: int) -> bool:

@@ -92,6 +92,10 @@ class Positions:
         self._row = np.full(size, -1, dtype=np.int32)
         self._row[roster.array] = np.arange(len(roster), dtype=np.int32)
 
+    @overload
+    def get(self, index: int) -> int | None: ...
+    @overload
+    def get(self, index: int, default: int) -> int: ...
     def get(self, index: int, default: int | None = None) -> int | None:
         """Give the row of a device, or the default if it is not in the roster."""
         row = int(self._row[index]) if 0 <= index < len(self._row) else -1

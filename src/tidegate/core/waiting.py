@@ -41,12 +41,11 @@ class Waiting:
         if not len(leased_ms):
             return
         self.pending += number * len(leased_ms)
-        found, counts = np.unique(leased_ms, return_counts=True)
+        ordered = np.sort(leased_ms)  # neighbours in time are neighbours in memory
         if number > 0:
-            self._make_slots(found)
-        at = np.searchsorted(self._ms[: self._used], found)
-        self._number[at] += number * counts
-        self._silent += number * int(counts[found <= self._until_ms].sum())
+            self._make_slots(ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])])
+        np.add.at(self._number, np.searchsorted(self._ms[: self._used], ordered), number)
+        self._silent += number * int(np.searchsorted(ordered, self._until_ms, side="right"))
 
     def _make_slots(self, wanted: Ints) -> None:
         """Make room for moments that have no slot yet; `wanted` is sorted and has each once."""

@@ -68,6 +68,13 @@ class Batch:
             self._decoded = [(offset, decode(body)) for offset, body in self.others]
         return self._decoded
 
+    @property
+    def last_ms(self) -> int:
+        """The time of its newest event."""
+        tables = [table for table in (self.leased, self.reported, self.enrolled) if table is not None]
+        single = [event.at_ms for _, event in self.single_events()]
+        return max([*single, *(int(table.fields["at_ms"].max()) for table in tables)])
+
     @cached_property
     def events(self) -> list[Event]:
         """All events in their order, as objects."""
@@ -207,6 +214,41 @@ def _gathered(
 def _sealed(count: int, texts: _Texts, tables: tuple[Any, Any, Any], others: list[tuple[int, bytes]]) -> bytes:
     body = [count, list(texts.known), *tables, others]
     return MAGIC + msgspec.msgpack.encode(body)
+
+
+def pack_columns(
+    texts: Sequence[Any],
+    *,
+    leased: dict[str, Ints] | None = None,
+    reported: dict[str, Ints] | None = None,
+    enrolled: dict[str, Ints] | None = None,
+) -> bytes:
+    """Write a record from columns as they are: for those who have arrays and no events.
+
+    Raises:
+        ValueError: if a table does not have just the fields of its events.
+    """
+    known = {
+        "leased": {*LEASED_NUMBERS, *LEASED_TEXTS, "arm"},
+        "reported": {*REPORTED_NUMBERS, *REPORTED_TEXTS, "outcome"},
+        "enrolled": {*ENROLLED_NUMBERS, *ENROLLED_TEXTS, *_ID_WORDS, *_KEY_WORDS, "has_key"},
+    }
+    count, tables = 0, list[Any]()
+    for name, found in (("leased", leased), ("reported", reported), ("enrolled", enrolled)):
+        if found is None:
+            tables.append(None)
+            continue
+        if found.keys() != known[name]:
+            raise ValueError(f"the columns of {name} should be {sorted(known[name])}, not {sorted(found)}")
+        rows = len(found["index"])
+        columns = {"": np.arange(count, count + rows, dtype=np.int64), **found}
+        tables.append({field: shrink(column) for field, column in columns.items()})
+        count += rows
+    numbers = _Texts()
+    for at, text in enumerate(texts):
+        if numbers.number(text) != at:
+            raise ValueError("a text stands twice")
+    return _sealed(count, numbers, (tables[0], tables[1], tables[2]), [])
 
 
 def shrink(values: Ints) -> tuple[int, int, int, bytes]:

@@ -14,6 +14,7 @@ from tidegate.core.errors import BadInput
 from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
 from tidegate.core.model import Budget, Candidate
 from tidegate.core.rollout import RolloutSpec
+from tidegate.core.roster import Roster
 from tidegate.core.rounds import rounds
 from tidegate.core.wire import plain
 from tidegate.log.events import Act, Enrolled, Event
@@ -113,7 +114,7 @@ def _spec(scenario: Scenario, rng: np.random.Generator, labels: list[dict[str, s
         budget=budget,
         planned_rings=looks.rings if looks else certain,
         looks=looks,
-        roster=tuple(range(devices)),
+        roster=Roster(range(devices)),
         observe_s=observe_s,
         soak_s=observe_s - max(1, round(observe_s * GRACE_SHARE)),
         lease_ttl_s=max(LEAST_TTL_S, observe_s),
