@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.rollouts import Course, ids_of, spec_of
 from tests.rollouts import Fleet as Driven
-from tests.rollouts import ids_of, spec_of
 from tests.snapshots import difference, snapshot
 
 from tidegate.control import batch_fold
+from tidegate.control.acts import Who
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.fleet import Fleet
 from tidegate.control.key_index import KeyIndex
+from tidegate.control.quarantine import quarantine
 from tidegate.control.state import fold
 from tidegate.core.assign import device_key
 from tidegate.core.caps import Cap
@@ -26,7 +28,7 @@ from tidegate.core.roster import Positions, Roster
 from tidegate.core.waiting import Waiting
 from tidegate.core.wire import plain, read
 from tidegate.log.batch import pack, unpack
-from tidegate.log.events import Event
+from tidegate.log.events import Enrolled, Event, Reported
 
 
 class Recorded(Driven):
@@ -43,13 +45,13 @@ class Recorded(Driven):
 
 @cache
 def history(seed: int) -> list[Event]:
-    """Two rollouts at once among 60 devices: leases of both arms, late ones, reverted ones, signals."""
+    """Two rollouts at once among 60 devices: leases of both arms, late ones, reverted ones, some set aside."""
     chance = random.Random(seed)
     labels = {n: {"site": f"s{n % 5}", "service": f"v{n % 3}", "lane": f"l{n % 2}"} for n in range(60)}
     fleet = Recorded(60, labels, seed=seed)
     caps = (Cap("site", 4),)
     courses = [
-        fleet.start(spec_of(60, rollout="r1", component="a", max_harmed=12, caps=caps)),
+        fleet.start(spec_of(60, rollout="r1", component="a", max_harmed=12, caps=caps, cap_rounds=3)),
         fleet.start(spec_of(60, rollout="r2", component="b", max_harmed=20, placebo_per_treated=2.0, caps=caps)),
     ]
     for _ in range(25):
@@ -60,7 +62,27 @@ def history(seed: int) -> list[Event]:
             fleet.now_ms += chance.choice([1, 100, 4000])
             for position in chance.sample(range(60), 30):
                 course.report(position, chance.choice([Outcome.CONFIRMED] * 20 + [Outcome.REVERTED]))
+    liars = [7, *range(1, 60, 5)]
+    fleet.fold(*quarantine(fleet.state, fleet.now_ms, Who("ada", "liars"), group="site=s1", devices=[7])[0])
+    for course in courses:  # what came from liars before the act was known everywhere
+        rings = course.rollout.evidence.ring_at_lease.tolist()
+        fleet.fold(*(_said(course, fleet.now_ms, liar, rings[liar], good=n % 2 == 0) for n, liar in enumerate(liars)))
     return fleet.events
+
+
+def _said(course: Course, at_ms: int, position: int, ring: int, *, good: bool) -> Reported:
+    return Reported(
+        at_ms=at_ms,
+        rollout=course.spec.rollout,
+        position=position,
+        index=position,
+        ring=ring,
+        outcome=Outcome.CONFIRMED if good else Outcome.REVERTED,
+        seq=1,
+        boot_s=0,
+        probes=[],
+        note="",
+    )
 
 
 def cut(events: list[Event], chance: random.Random) -> Iterable[tuple[int, Any]]:
@@ -78,6 +100,8 @@ def test_any_cut_into_records_folds_to_the_same_state(seed: int, least: int, mon
     monkeypatch.setattr(batch_fold, "LEAST", least)
     one = fold(events)
     assert sum(rollout.evidence.exposed for rollout in one.rollouts.values()) > 10
+    assert any(rollout.aside or rollout.evidence.aside for rollout in one.rollouts.values())
+    assert one.rollouts["r1"].granted_ms
     many = fold_batches(cut(events, random.Random(seed)))
     assert difference(snapshot(one), snapshot(many)) == ""
     for name, rollout in one.rollouts.items():
@@ -132,7 +156,18 @@ def test_the_key_index_finds_what_a_dict_finds() -> None:
 def test_a_fleet_shows_each_device_as_it_was_enrolled_and_changed() -> None:
     fleet, names = Fleet(), ids_of(3000)
     for index, name in enumerate(names):
-        fleet.add(index, name, f"key {index}", {"site": f"s{index % 7}"}, {"os": "x"}, 1000 + index)
+        labels, facts = {"site": f"s{index % 7}"}, {"os": "x"}
+        fleet.add(
+            Enrolled(
+                at_ms=1000 + index,
+                index=index,
+                device_id=name,
+                public_key=f"key {index}",
+                token_id=f"t{index % 3}",
+                labels=labels,
+                facts=facts,
+            )
+        )
     fleet.run(5, "a", "d" * 64)
     fleet.relabel(6, {"site": "elsewhere"})
     fleet.heard(7, 3, 9000)
@@ -143,6 +178,7 @@ def test_a_fleet_shows_each_device_as_it_was_enrolled_and_changed() -> None:
         device_key(names[2999]),
         {"site": "s3"},
     )
+    assert (row.token_id, row.enrolled_ms, row.facts) == ("t2", 3999, {"os": "x"})
     assert fleet.by_public_key("key 2999") == 2999
     assert fleet.by_public_key("key 3000") is None
     assert fleet[5].installed == {"a": "d" * 64}

@@ -99,8 +99,8 @@ class Controller:
             batches = ledger.begin_batches(batches, found.ledger if found else None)
         return fold_batches(batches, found.state if found else None)
 
-    async def _replay_again(self) -> None:
-        """Fold the log anew after an append that failed; a store that is away is waited for."""
+    async def _replay_again(self, answers: list[tuple[_Asked, Any]], failed: LogError) -> None:
+        """Fold the log anew after an append that failed; a store that is away is waited for, but by nobody else."""
         while True:
             try:
                 self.state = await asyncio.to_thread(self._replayed)
@@ -110,6 +110,8 @@ class Controller:
                 raise
             except LogError as error:
                 self.trouble = str(error)
+                for asked, _ in answers:
+                    _settle(asked, failed)
                 await asyncio.sleep(READ_AGAIN_S)
 
     async def _save(self, least_events: int) -> None:
@@ -207,11 +209,12 @@ class Controller:
             last = await asyncio.to_thread(self._log.append, events)
         except LogError as error:
             self.trouble = str(error)
+            if not isinstance(error, Fenced):
+                await self._replay_again(answers, error)
             for asked, _ in answers:
                 _settle(asked, error)
             if isinstance(error, Fenced):
                 raise
-            await self._replay_again()
             return False
         self.trouble = self.ledger.trouble if self.ledger else ""
         if self.ledger is not None:
