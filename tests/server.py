@@ -30,6 +30,7 @@ from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
 from tidegate.core.model import Health
 from tidegate.intake.app import IntakeApp
+from tidegate.intake.gathering import Gathering
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.credentials import authorization
 from tidegate.trust.epochs import SecretsFile
@@ -150,7 +151,7 @@ class World(Plant):
             secrets=self.secrets,
             heard_epochs=self.intake.epochs.counts,
         )
-        apps: list[Any] = [self.intake, make_operators_app(self.office)]
+        apps: list[Any] = [self.intake, Gathering(self.intake, "collectors' token", make_operators_app(self.office))]
         self._servers = [uvicorn.Server(_config(app)) for app in apps]
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import random
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tidegate.core.errors import Refused, TidegateError
 from tidegate.core.model import Plan
 from tidegate.core.wire import decode as decode_value
 from tidegate.log.events import Act, Event, PlanPublished
-from tidegate.log.port import LogError
+from tidegate.log.port import Fenced, LogError
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.durable import write_durably
 from tidegate.trust.publisher import Publisher
@@ -473,5 +474,25 @@ def test_it_ends_at_the_first_word_also_as_a_question_comes(tmp_path: Path) -> N
             done, _ = await asyncio.wait([work, asking], timeout=5)
             assert len(done) == 2, f"after {steps} steps: {work}, {asking}"
             await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(scene())
+
+
+def test_a_controller_whose_plans_were_overtaken_stops(tmp_path: Path) -> None:
+    """It has the log still, as far as it knows; but another has signed plans, so it must not."""
+    plant = Plant(tmp_path)
+
+    async def scene() -> None:
+        work = asyncio.create_task(plant.controller.run())
+        assert await plant.controller.ask(note(1)) == 1
+        while not plant.publisher.version:
+            await asyncio.sleep(0.01)
+        edition = Publisher(plant.home.repository, plant.home.keys).publish({}, int(time.time()))
+        plant.controller.publish_soon()
+        with pytest.raises(Fenced, match=f"edition {edition} .* another controller"):
+            await asyncio.wait_for(work, 60)
+        with pytest.raises(LogError):
+            await plant.controller.ask(note(2))
+        assert Publisher(plant.home.repository, plant.home.keys).version == edition
 
     asyncio.run(scene())

@@ -87,6 +87,11 @@ class Home:
         return self.path / "tls" / "ca.pem"
 
     @property
+    def collector_token(self) -> Path:
+        """With what collectors speak to controllers; a collector on another machine needs a copy."""
+        return self.path / "collector.token"
+
+    @property
     def address(self) -> Path:
         """Where the running server listens."""
         return self.path / "server.json"

@@ -7,17 +7,17 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
-import uvicorn
 
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger import open_ledger
+from tidegate.cli.serve_collector import OneServer, collector_token, make_server, serve_collector
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
@@ -25,14 +25,15 @@ from tidegate.control.news import Subscribers
 from tidegate.control.news_delivery import NewsDelivery
 from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
+from tidegate.intake.gathering import Gathering
 from tidegate.intake.limits import Rates
-from tidegate.log.port import Log
+from tidegate.log.port import Busy, Log
 from tidegate.trust.durable import write_durably
 from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.passwords import Passwords
 from tidegate.trust.publisher import Publisher
 
-GRACE_S = 5
+STANDBY_S = 0.3
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -48,6 +49,9 @@ def serve(
     log_password_file: Path | None = None,
     device_rate: float = 20.0,
     address_rate: float = 1000.0,
+    role: Literal["all", "controller", "collector"] = "all",
+    standby: bool = False,
+    controller: list[str] | None = None,
 ) -> None:
     """Run the control plane until it is told to stop (Ctrl-C or SIGTERM).
 
@@ -62,6 +66,11 @@ def serve(
         log_password_file: A file that holds the log's password alone.
         device_rate: Requests a second that one device may make; 0 for no limit.
         address_rate: Requests a second that one address may make, behind which may be a whole site; 0 for no limit.
+        role: "collector" answers devices and forwards to the active controller; "controller" opens the operators' port
+            alone and takes what collectors forward; "all" does both in one process.
+        standby: Wait while another controller is at work on this log, and take over when it is gone.
+        controller: For a collector: a controller's operators' address (URL); several times for standbys. Default: the
+            one that runs on this home.
     """
     place = Home(home or default_home())
     place.check()
@@ -71,10 +80,29 @@ def serve(
     if tls_cert is None and not without_tls and any(host not in LOCAL for host, _ in ends):
         raise BadInput("beyond this machine it needs --tls-cert and --tls-key (or --without-tls behind a proxy)")
     _log_as_json()
+    rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
+    tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
     with contextlib.suppress(KeyboardInterrupt):
-        opened = place.open_log(log, log_password_file)
-        rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
-        asyncio.run(_serve(place, opened, ends, {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}, rates))
+        if role == "collector":
+            asyncio.run(serve_collector(place, controller or [], ends[0], tls, rates))
+            return
+        opened = _open_log(place, log, log_password_file, standby)
+        asyncio.run(_serve(place, opened, ends, tls, rates, role))
+
+
+def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) -> Log:
+    """Open the log; as a standby, wait until its writer is gone."""
+    said = False
+    while True:
+        try:
+            return place.open_log(url, password_file)
+        except Busy:
+            if not standby:
+                raise
+        if not said:
+            print("Standby: another controller is at work; this one takes over when it is gone.", flush=True)
+            said = True
+        time.sleep(STANDBY_S)
 
 
 def _host_port(what: str, text: str) -> tuple[str, int]:
@@ -84,19 +112,9 @@ def _host_port(what: str, text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-class _Server(uvicorn.Server):
-    """A server among several in one process: signals are taken once, for all."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    @property
-    def port(self) -> int:
-        return int(self.servers[0].sockets[0].getsockname()[1])
-
-
-async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any], rates: Rates) -> None:
+async def _serve(
+    place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any], rates: Rates, role: str
+) -> None:
     publisher = Publisher(place.repository, place.keys)
     controller = Controller(log, publisher, ledger=_ledger(place), checkpoints=Checkpoints(place.checkpoints))
     secrets = SecretsFile(place.device_secrets)
@@ -113,22 +131,11 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[s
         secrets=secrets,
         heard_epochs=intake.epochs.counts,
     )
-    apps: list[Any] = [intake, make_operators_app(office)]
-    servers = [
-        _Server(
-            uvicorn.Config(
-                app,
-                host,
-                port,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=GRACE_S,
-                **tls,
-            )
-        )
-        for app, (host, port) in zip(apps, ends, strict=True)
-    ]
+    operators = Gathering(intake, collector_token(place), make_operators_app(office))
+    apps: list[Any] = [intake, operators]
+    if role == "controller":
+        apps, ends = [operators], ends[1:]
+    servers = [make_server(app, end, tls) for app, end in zip(apps, ends, strict=True)]
     news = NewsDelivery(lambda: controller.state, place.repository, Subscribers(place.path / "subscribers.json"))
     delivery = asyncio.create_task(news.run())
     stop = asyncio.Event()
@@ -151,7 +158,7 @@ def _ledger(place: Home) -> Ledger | None:
     return found
 
 
-async def _listen(server: _Server) -> None:
+async def _listen(server: OneServer) -> None:
     try:
         await server.serve()
     except SystemExit as error:
@@ -159,18 +166,20 @@ async def _listen(server: _Server) -> None:
 
 
 async def _announce(
-    place: Home, servers: list[_Server], ends: list[tuple[str, int]], work: list[asyncio.Task[None]], scheme: str
+    place: Home, servers: list[OneServer], ends: list[tuple[str, int]], work: list[asyncio.Task[None]], scheme: str
 ) -> None:
     while not all(server.started for server in servers):
         if any(task.done() for task in work):
             return
         await asyncio.sleep(0.01)
     urls = [f"{scheme}://{host}:{server.port}" for (host, _), server in zip(ends, servers, strict=True)]
-    write_durably(place.address, json.dumps({"devices": urls[0], "operators": urls[1]}).encode())
-    print(f"Devices:   {urls[0]}\nOperators: {urls[1]}\nCtrl-C stops it; devices keep what they run.", flush=True)
+    known = {"operators": urls[-1]} if len(urls) == 1 else {"devices": urls[0], "operators": urls[1]}
+    write_durably(place.address, json.dumps(known).encode())
+    lines = [f"{name.capitalize() + ':':<10} {url}" for name, url in known.items()]
+    print("\n".join([*lines, "Ctrl-C stops it; devices keep what they run."]), flush=True)
 
 
-async def _end(work: list[asyncio.Task[None]], servers: list[_Server]) -> None:
+async def _end(work: list[asyncio.Task[None]], servers: list[OneServer]) -> None:
     for server in servers:
         server.should_exit = True
     work[0].cancel()

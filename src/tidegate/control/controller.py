@@ -20,12 +20,14 @@ from tidegate.core.model import Plan
 from tidegate.core.rollout import ClosedRing, Rollout
 from tidegate.core.wire import encode, plain
 from tidegate.log.events import Event, PlanPublished, RingClosed, VerdictTaken
-from tidegate.log.port import Fenced, Log, LogError
+from tidegate.log.port import Fenced, Log, LogError, Overloaded
+from tidegate.trust.publisher import Overtaken
 
 T = TypeVar("T")
 Decision = Callable[[ServerState, int], tuple[list[Event], T]]
 
 LARGEST_BATCH = 512
+MOST_WAITING = 8192
 LEAST_TO_SAVE = 2_000
 """A server that stops writes a checkpoint if reading these events again would be noticed."""
 TICK_S = 0.25
@@ -77,7 +79,7 @@ class Controller:
         self.ledger = ledger
         self._publisher = publisher
         self._clock = clock
-        self._queue: asyncio.Queue[_Asked] = asyncio.Queue(maxsize=10_000)
+        self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
         self._checkpoints = checkpoints
         self._saved = log.last
         self.state: ServerState = self._replayed(ledger)
@@ -125,6 +127,16 @@ class Controller:
         """Give the time that events carry: the wall clock, but never before the newest event."""
         return max(int(self._clock() * 1000), self.state.last_ms)
 
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that nobody would get an answer in time."""
+        return self._queue.qsize() >= MOST_WAITING
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait."""
+        return self._queue.qsize()
+
     async def ask(self, decide: Decision[T]) -> T:
         """Put a decision into the order of events; return its answer once its events are durable.
 
@@ -135,7 +147,9 @@ class Controller:
         if self._ended:
             raise LogError(_STOPPING)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Asked(decide, answer))
+        if self._queue.qsize() >= 2 * MOST_WAITING:  # devices are turned away before; this is for all others
+            raise Overloaded("too much is waiting; ask again later")
+        self._queue.put_nowait(_Asked(decide, answer))
         return cast(T, await answer)
 
     async def run(self) -> None:
@@ -291,6 +305,8 @@ class Controller:
                 await asyncio.to_thread(self._publisher.publish, files, now_s)
                 self._must_publish = False
                 self._stands = dict(self.state.published)
+        except Overtaken as error:
+            raise Fenced(str(error)) from error
         except (OSError, TidegateError) as error:
             self._publish_again_at = self._clock() + PUBLISH_AGAIN_S
             self.state.published = dict(self._stands)

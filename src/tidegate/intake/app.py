@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -15,9 +14,10 @@ from tidegate.control.controller import Controller
 from tidegate.core.errors import TidegateError
 from tidegate.intake import announce, enrol, renew, reports
 from tidegate.intake.copies import CopyWatch
-from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, too_often
+from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, serve_file, too_often
 from tidegate.intake.identity import Epochs, TooOften
 from tidegate.intake.limits import Limits, Rates
+from tidegate.log.port import Overloaded
 from tidegate.trust.credentials import DeviceSecrets
 from tidegate.trust.epochs import SecretsFile
 
@@ -47,6 +47,8 @@ class IntakeApp:
         self.limits = Limits(rates)
         self.copies = CopyWatch()
         self.epochs = Epochs()
+        self.shed = 0
+        """Requests that were turned away because too much waited."""
         self._files = StaticFiles(directory=repository)
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
@@ -55,22 +57,31 @@ class IntakeApp:
             return
         path: str = scope["path"]
         if path.startswith("/repo/"):
-            inner = {**scope, "root_path": scope.get("root_path", "") + "/repo"}
-            await _guarded_files(self._files, inner, receive, send_message)
+            await serve_file(self._files, scope, receive, send_message)
             return
         await send(send_message, await self._reply(scope, receive, path))
 
     async def _reply(self, scope: Scope, receive: Receive, path: str) -> Reply:
-        handler = ROUTES.get(path)
-        if handler is None:
+        if path not in ROUTES:
             return problem(404, "Not found", f"there is nothing at {path}")
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
+        if self.controller.full:  # before the body is read: turning away must cost little
+            self.shed += 1
+            return problem_of(Overloaded("too much is waiting; ask again later"))
         if wait_s := self.limits.address(scope.get("client")):
             return too_often(wait_s, "this address")
         body = await read_body(scope, receive)
         if body is None:
             return problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
+        return await self.answer(scope, body)
+
+    async def answer(self, scope: Scope, body: bytes) -> Reply:
+        """Answer a request whose path is one of `ROUTES` and whose body has been read."""
+        path: str = scope["path"]
+        handler = ROUTES.get(path)
+        if handler is None:
+            return problem(404, "Not found", f"there is nothing at {path}")
         try:
             return self._hint(await handler(self, scope, body), scope)
         except TooOften as error:
@@ -88,10 +99,3 @@ class IntakeApp:
         if epoch.isdecimal() and int(epoch) < newest:
             return replace(reply, headers={**reply.headers, "tidegate-renew": str(newest)})
         return reply
-
-
-async def _guarded_files(files: StaticFiles, scope: Scope, receive: Receive, send_message: Send) -> None:
-    try:
-        await files(scope, receive, send_message)
-    except HTTPException as error:
-        await send(send_message, problem(error.status_code, "Not found", "no such file in the repository"))

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tidegate.control.devices import Replayed
 from tidegate.control.identities import Barred
 from tidegate.control.proofs import Unsigned
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
-from tidegate.log.port import LogError
+from tidegate.log.port import LogError, Overloaded
 from tidegate.trust.credentials import EpochRetired
 
 MOST_BODY = 64 * 1024
@@ -27,6 +29,7 @@ _STATUS: list[tuple[type[TidegateError], int, str]] = [
     (Replayed, 412, "Replayed"),
     (Unsigned, 428, "Signature required"),
     (Refused, 409, "Refused"),
+    (Overloaded, 503, "Busy"),
     (LogError, 503, "Not durable"),
 ]
 
@@ -76,11 +79,11 @@ def too_often(wait_s: int, who: str) -> Reply:
     return problem(429, "Too many requests", f"{who} asks too often; ask again in {wait_s} s", headers=headers)
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes | None:
+async def read_body(scope: Scope, receive: Receive, most: int = MOST_BODY) -> bytes | None:
     """Read a request's body, or None if it is too large; what is too large is not kept."""
     headers = dict(scope["headers"])
     declared = headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > MOST_BODY:
+    if declared.isdigit() and int(declared) > most:
         return None
     parts: list[bytes] = []
     size = 0
@@ -90,7 +93,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes | None:
             return None
         part: bytes = message.get("body", b"")
         size += len(part)
-        if size > MOST_BODY:
+        if size > most:
             return None
         parts.append(part)
         if not message.get("more_body"):
@@ -106,6 +109,15 @@ async def send(send_message: Send, reply: Reply) -> None:
     ]
     await send_message({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send_message({"type": "http.response.body", "body": reply.body})
+
+
+async def serve_file(files: StaticFiles, scope: Scope, receive: Receive, send_message: Send) -> None:
+    """Serve one of the repository's files, which stand below /repo."""
+    inner = {**scope, "root_path": scope.get("root_path", "") + "/repo"}
+    try:
+        await files(inner, receive, send_message)
+    except HTTPException as error:
+        await send(send_message, problem(error.status_code, "Not found", "no such file in the repository"))
 
 
 def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

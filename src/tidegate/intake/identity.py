@@ -47,6 +47,11 @@ def claim_of(app: IntakeApp, scope: Scope, body: bytes) -> Claim:
         Untrusted: if the header is missing or the MAC does not hold.
         TooOften: if this device has asked too often; only who has its credential uses up its share.
     """
+    known = scope.get("tidegate.claim")  # set by our own code alone: a collector has verified it
+    if known is not None:
+        claim, epoch = known
+        app.epochs.heard(claim.index, epoch)
+        return claim
     verified = app.secrets.verify(header(scope, b"authorization"), scope["path"], body)
     if wait_s := app.limits.devices.wait_s(verified.index):
         raise TooOften(wait_s)

@@ -24,6 +24,10 @@ class Fenced(LogError):
     """Another writer has taken this log over: whoever gets this must stop, and decide nothing more."""
 
 
+class Overloaded(LogError):
+    """More is asked than can be made durable in time; nothing was done, and it may be asked again."""
+
+
 class Log(Protocol):
     """An append-only sequence of events; sequence numbers begin at 1 and have no gaps.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from tidegate.core.errors import BadInput, NotFound
+from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
 from tidegate.trust.keys import online_signer
@@ -22,6 +22,10 @@ KEEP_S = 600
 """Files of older editions stay for readers who are in the middle of one, and for caches."""
 
 Write = Callable[[Path, bytes], None]
+
+
+class Overtaken(Refused):
+    """Another publisher has signed a newer edition: this one must sign nothing more."""
 
 
 class Publisher:
@@ -78,6 +82,7 @@ class Publisher:
 
         Raises:
             BadInput: if a component is not known or a plan is too large. Nothing has been written.
+            Overtaken: if somebody else has signed an edition that this publisher did not. Nothing has been written.
         """
         known = latest_versions(self._repo)
         for component, data in plans.items():
@@ -106,6 +111,10 @@ class Publisher:
         if _trunk_versions(known) != self._trunk:  # root or targets may name other online keys now
             self._signers = _load_signers(self._repo, self._online)
             self._trunk = _trunk_versions(known)
+        if known.get(layout.PLANS, 0) > self._edition:
+            raise Overtaken(
+                f"edition {known[layout.PLANS]} of the plans was signed by another controller; this one stops"
+            )
         edition = self._edition + 1
         # Counted even if a write fails: this number may stand in a file by then.
         self._edition = edition

@@ -1,0 +1,183 @@
+"""A collector: verifies devices' requests, gathers them, and forwards them to whichever controller is active.
+
+It decides nothing and keeps nothing. What is forwarded and not answered is sent again, to the next controller if need
+be: an announcement or a report that comes twice is the same one. When nobody answers in time, or too much waits, the
+device is told at once to come back later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import msgspec
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from tidegate.core.errors import TidegateError
+from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, answered, encoder
+from tidegate.intake.http import (
+    MOST_BODY,
+    Reply,
+    header,
+    ok,
+    problem,
+    problem_of,
+    read_body,
+    send,
+    serve_file,
+    too_often,
+)
+from tidegate.intake.limits import Limits, Rates
+from tidegate.trust.epochs import SecretsFile
+
+PATHS = frozenset({"/v1/enrol", "/v1/announce", "/v1/renew", "/v1/reports"})
+WITH_MAC = frozenset({"/v1/announce", "/v1/reports"})
+MOST_WAITING = 8192
+"""More would wait longer than a device does."""
+LINES = 4
+"""Messages under way at a time."""
+PATIENCE_S = 8.0
+AGAIN_S = 0.2
+
+
+@dataclass(slots=True)
+class _Waiting:
+    asked: Forwarded
+    answer: asyncio.Future[Answered]
+    until: float
+
+
+class CollectorApp:
+    """The devices' port of a collector (ASGI). `run` must run beside it."""
+
+    def __init__(
+        self,
+        controllers: Sequence[str],
+        token: str,
+        secrets: SecretsFile,
+        repository: Path,
+        rates: Rates | None = None,
+        verify: str | bool = True,
+    ) -> None:
+        self._controllers, self._turn = controllers, 0
+        self._token = token
+        self.secrets = secrets
+        self.limits = Limits(rates)
+        self._files = StaticFiles(directory=repository, check_dir=False)
+        self._queue: deque[_Waiting] = deque()
+        self._news = asyncio.Event()
+        self._verify = verify
+        self.shed = 0
+        """Requests that were turned away because too much waited."""
+        self.forwarded = 0
+        """Requests that a controller has answered."""
+        self.reached = True
+        """Whether the newest message to a controller was answered."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no controller has answered yet."""
+        return len(self._queue)
+
+    async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            return
+        if scope["path"].startswith("/repo/"):
+            await serve_file(self._files, scope, receive, send_message)
+        elif scope["path"] == "/healthz":
+            await send(send_message, ok({"alive": True}))
+        elif scope["path"] == "/readyz":
+            trouble = "" if self.reached else "no controller answers"
+            body = ok({"ready": self.reached, "trouble": trouble}).body
+            await send(send_message, Reply(200 if self.reached else 503, body))
+        else:
+            await send(send_message, await self._reply(scope, receive))
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        path: str = scope["path"]
+        if path not in PATHS:
+            return problem(404, "Not found", f"there is nothing at {path}")
+        if scope["method"] != "POST":
+            return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
+        if len(self._queue) >= MOST_WAITING:  # before the body is read: turning away must cost little
+            self.shed += 1
+            return busy()
+        if wait_s := self.limits.address(scope.get("client")):
+            return too_often(wait_s, "this address")
+        body = await read_body(scope, receive)
+        if body is None:
+            return problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
+        try:
+            return await self._forward(path, header(scope, b"authorization"), body, (scope.get("client") or ("",))[0])
+        except TidegateError as error:
+            return problem_of(error)
+
+    async def _forward(self, path: str, authorization: str, body: bytes, address: str) -> Reply:
+        one = Forwarded(path, authorization, body, address)
+        if path in WITH_MAC:
+            claim = self.secrets.verify(authorization, path, body)
+            if wait_s := self.limits.devices.wait_s(claim.index):
+                return too_often(wait_s, "this device")
+            one = Forwarded(path, authorization, body, address, claim.index, claim.device_id, claim.seq, claim.epoch)
+        waiting = _Waiting(one, asyncio.get_running_loop().create_future(), time.monotonic() + PATIENCE_S)
+        self._queue.append(waiting)
+        self._news.set()
+        try:
+            found = await asyncio.wait_for(waiting.answer, PATIENCE_S)
+        except TimeoutError:
+            return busy("no controller answers")
+        return Reply(found.status, found.body, found.content_type, found.headers)
+
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        limits = httpx.Limits(max_connections=2 * LINES, max_keepalive_connections=2 * LINES)
+        async with httpx.AsyncClient(timeout=PATIENCE_S / 2, limits=limits, verify=self._verify) as client:
+            await asyncio.gather(*(self._line(client) for _ in range(LINES)))
+
+    async def _line(self, client: httpx.AsyncClient) -> None:
+        while True:
+            while not self._queue:
+                self._news.clear()
+                await self._news.wait()
+            now = time.monotonic()
+            some: list[_Waiting] = []
+            while self._queue and len(some) < MOST_FORWARDED:
+                one = self._queue.popleft()
+                if one.until > now and not one.answer.done():  # nobody waits for the others any more
+                    some.append(one)
+            if some and not await self._send(client, some):
+                self._queue.extendleft(reversed(some))
+                await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.5))  # not all lines at once
+
+    async def _send(self, client: httpx.AsyncClient, some: Sequence[_Waiting]) -> bool:
+        body = encoder.encode([one.asked for one in some])
+        with contextlib.suppress(httpx.HTTPError, msgspec.MsgspecError):
+            found = await client.post(
+                self._controllers[self._turn % len(self._controllers)] + FORWARD_PATH,
+                content=body,
+                headers={"authorization": f"Bearer {self._token}"},
+            )
+            if found.status_code == 200:
+                for one, answer in zip(some, answered.decode(found.content), strict=True):
+                    if not one.answer.done():
+                        one.answer.set_result(answer)
+                self.forwarded += len(some)
+                self.reached = True
+                return True
+        self.reached = False
+        self._turn += 1  # the next one may have taken over
+        return False
+
+
+def busy(why: str = "too much is waiting") -> Reply:
+    """Turn a device away for a few seconds, not all to the same moment."""
+    return problem(503, "Busy", f"{why}; ask again later", headers={"retry-after": str(random.randint(2, 8))})

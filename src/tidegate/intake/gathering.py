@@ -1,0 +1,61 @@
+"""The active controller's side of collectors: their messages in, answered once what they ask is durable."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tidegate.control.devices import Claim
+from tidegate.intake.app import IntakeApp
+from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, encoder, forwarded
+from tidegate.intake.http import Reply, header, problem, read_body, send
+
+MOST_BYTES = 64 << 20
+
+
+class Gathering:
+    """Takes what collectors send under their token, and passes all else on."""
+
+    def __init__(self, intake: IntakeApp, token: str, others: ASGIApp) -> None:
+        self._intake = intake
+        self._expected = f"Bearer {token}".encode()
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http" or scope["path"] != FORWARD_PATH:
+            await self._others(scope, receive, send_message)
+            return
+        await send(send_message, await self._reply(scope, receive))
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        if not hmac.compare_digest(header(scope, b"authorization").encode(), self._expected):
+            return problem(401, "Not trusted", "this needs the collectors' token")
+        body = await read_body(scope, receive, MOST_BYTES)
+        if body is None:
+            return problem(413, "Too large", f"a message may have {MOST_BYTES} bytes")
+        try:
+            found = forwarded.decode(body)
+        except msgspec.MsgspecError as error:
+            return problem(400, "Bad request", f"the message cannot be read: {error}")
+        if len(found) > MOST_FORWARDED:
+            return problem(413, "Too large", f"a message may have {MOST_FORWARDED} requests")
+        answers = await asyncio.gather(*map(self._answer, found))
+        return Reply(200, encoder.encode(answers), b"application/msgpack")
+
+    async def _answer(self, one: Forwarded) -> Answered:
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": one.path,
+            "headers": [(b"authorization", one.authorization.encode("latin-1", "replace"))],
+            "client": (one.address, 0) if one.address else None,
+        }
+        if one.index >= 0:
+            scope["tidegate.claim"] = Claim(one.index, one.device_id, one.seq), one.epoch
+        reply = await self._intake.answer(scope, one.body)
+        return Answered(reply.status, reply.body, reply.content_type, reply.headers)
