@@ -156,11 +156,11 @@ class World(Plant):
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
-        self.loop = self._ready.result(20)
+        self.loop = self._ready.result(120)
         ports = [server.servers[0].sockets[0].getsockname()[1] for server in self._servers]
-        self.devices = httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=20)
+        self.devices = httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=120)
         self.operators = httpx.Client(
-            base_url=f"http://127.0.0.1:{ports[1]}", timeout=20, headers={"authorization": f"Bearer {token}"}
+            base_url=f"http://127.0.0.1:{ports[1]}", timeout=120, headers={"authorization": f"Bearer {token}"}
         )
 
     async def _run(self) -> None:
@@ -180,7 +180,7 @@ class World(Plant):
         self.devices.close()
         self.operators.close()
         self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(120)
         self.log.close()
 
     def quiet(self) -> int:
@@ -194,7 +194,7 @@ class World(Plant):
 
     def ask(self, decide: Callable[[Any, int], tuple[list[Any], T]]) -> T:
         """Put a decision to the controller from outside."""
-        return asyncio.run_coroutine_threadsafe(self.controller.ask(decide), self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(self.controller.ask(decide), self.loop).result(120)
 
     def pass_s(self, seconds: float) -> None:
         """Let time pass for the controller."""

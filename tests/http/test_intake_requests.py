@@ -183,6 +183,7 @@ def test_the_credential_of_a_device_that_was_never_enrolled(still: World, device
     with refuses(still, 401, "enrol the device again") as replies:
         credential = DeviceSecrets({7: bytes(32)}).credential(7, device.index, device.device_id)
         replies.append(device.post("/v1/announce", ANNOUNCE, credential=credential))
+    assert len(still.intake.epochs) <= 2, "a number of one's own choosing takes no memory of the server's"
 
 
 # --- leases and reports ---------------------------------------------------------------------------------------------
