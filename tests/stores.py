@@ -36,7 +36,7 @@ def place_name(place: Path) -> str:
 
 
 def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
             return
@@ -103,7 +103,7 @@ class PostgresqlServer:
             )
         self.process: subprocess.Popen[bytes] = started
         wait_until_open(self.port, self.process, self.log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.sql("SELECT 1", database="postgres")
@@ -119,7 +119,7 @@ class PostgresqlServer:
 
         address = f"postgresql://chief@127.0.0.1:{self.port}/{database}"
         with psycopg.connect(
-            address, password=self.password_file.read_text(), autocommit=True, connect_timeout=5
+            address, password=self.password_file.read_text(), autocommit=True, connect_timeout=30
         ) as db:
             db.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
@@ -139,7 +139,7 @@ class PostgresqlServer:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
         shutil.rmtree(self.place, ignore_errors=True)

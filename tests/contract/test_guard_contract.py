@@ -128,7 +128,7 @@ CASES: dict[str, Change] = {
 def start(command: list[str], directory: Path) -> tuple[int, str, str]:
     done = subprocess.run(
         [*command, "--component-dir", str(directory), "--", "cat", str(directory / "current" / "name")],
-        capture_output=True, text=True, check=False, timeout=20,
+        capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr.replace(str(directory), "DIR")
 
@@ -191,7 +191,7 @@ def test_one_guard_goes_on_where_the_other_stopped(shell: str, place: Path) -> N
 
 
 def end(directory: Path, command: list[str] | None = None) -> None:
-    subprocess.run([*(command or hook("sh")), "--component-dir", str(directory), "--ended"], check=True, timeout=20)
+    subprocess.run([*(command or hook("sh")), "--component-dir", str(directory), "--ended"], check=True, timeout=90)
 
 
 GUARDS = {"python": PYTHON, **{shell: hook(shell) for shell in shells()}}
@@ -251,5 +251,5 @@ def test_an_end_changes_nothing_where_nothing_is_on_trial(case: str, command: li
 
 @pytest.mark.parametrize("words", ["", "--component-dir", "x y", "--component-dir x --", "--component-dir x --ended y"])
 def test_usage(words: str) -> None:
-    done = subprocess.run([*hook("sh"), *words.split()], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run([*hook("sh"), *words.split()], capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 2 and done.stderr.startswith("usage: guard.sh") and done.stderr.count("\n") == 1

@@ -36,7 +36,7 @@ def _damaged(stage: Stage, way: Way, base: Path, home: Path, harm: damage.Damage
     shutil.copytree(base, home, symlinks=True)
     damage.do(harm, home, stage.ways["install"].before)
     on_trial = way.name == "guard"
-    ran = trace.run_agent(home, stage.aside, within_s=2.0 if on_trial else 20.0)
+    ran = trace.run_agent(home, stage.aside, within_s=2.0 if on_trial else 60.0)
     lines = [json.loads(line) for line in ran.said.splitlines() if line.startswith("{")]
     found = [line["sentence"] for line in lines if line["event"] in FOUND]
     old, new = slot_name(way.old_digest or ""), slot_name(way.candidate.sha256)

@@ -60,7 +60,7 @@ def _cuts(stage: Stage, spoiled: tuple[Way, Path], home: Path) -> list[Fault]:
 def _cut(stage: Stage, spoiled: tuple[Way, Path], home: Path, fault: Fault) -> None:
     way = _begin(stage, spoiled, home)
     new = slot_name(way.candidate.sha256)
-    ran = trace.run_agent(home, stage.aside, fault, within_s=20.0 if fault.what == "KILL" else cuts.FAULT_WITHIN_S)
+    ran = trace.run_agent(home, stage.aside, fault, within_s=60.0 if fault.what == "KILL" else cuts.FAULT_WITHIN_S)
     assert checks.pointer(home, "current") == checks.pointer(home, "good") == new, f"{fault}: {ran.said[-800:]}"
     again = trace.run_agent(home, stage.aside)
     assert again.code == 0, f"{fault}: {again.said[-1500:]}"

@@ -128,7 +128,7 @@ def run_agent(
         ["strace", *_options(aside, fault, record=record), "-p", str(child)], stderr=subprocess.DEVNULL
     )
     try:
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while "TracerPid:\t0" in Path(f"/proc/{child}/status").read_text():
             assert time.monotonic() < give_up and tracer.poll() is None, "strace does not attach"
             time.sleep(0.002)
@@ -142,7 +142,7 @@ def run_agent(
             os.killpg(child, signal.SIGKILL)
             stopped = True
         time.sleep(0.002)
-    tracer.wait(10)
+    tracer.wait(60)
     return _ran(None if stopped else os.waitstatus_to_exitcode(ended[1]), aside, record=record)
 
 

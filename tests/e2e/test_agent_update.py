@@ -92,7 +92,7 @@ class Machine:
     def close(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(40)
+            self.process.wait(90)
         self.world.close()
 
     def release(self, seq: int, files: Mapping[str, str]) -> Candidate:

@@ -87,7 +87,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(stage: Stage, moments: dic
     name = roll_out(stage, office)
     stage.start_agents()
     kills = 0
-    deadline = time.monotonic() + 80
+    deadline = time.monotonic() + 200
     try:
         while True:
             assert time.monotonic() < deadline, (stage.path / "server.log").read_text()[-3000:]
@@ -127,7 +127,7 @@ def test_an_agent_that_dies_with_its_lease_is_silent_and_comes_back(stage: Stage
     try:
         wait_for(lambda: victims, 30)
         victim = stage.devices[victims[0]]
-        assert stage.agents[victims[0]].wait(10) == -signal.SIGKILL
+        assert stage.agents[victims[0]].wait(60) == -signal.SIGKILL
         wait_for(lambda: view(stage, name)["silent"] == 1, 30)
         done = tidegate(stage, "device", "why", victim.device_id)
         assert done.returncode == 0, done.stderr

@@ -194,11 +194,11 @@ except OSError as error:
 time.sleep(30)
 """
     before = time.monotonic()
-    limits = Limits(memory_mb=512, cpu_s=5, wall_s=4, processes=24, disk_mb=8)
+    limits = Limits(memory_mb=512, cpu_s=5, wall_s=6, processes=24, disk_mb=8)
     ran = tried(run, code, limits=limits)
     made, number = map(int, ran.stdout.split())
     assert made < 24 and number == 11
-    assert "did not end within 4 s" in ran.stopped
+    assert "did not end within 6 s" in ran.stopped
     assert time.monotonic() - before < 40
 
 
@@ -214,7 +214,7 @@ print('started', flush=True)
 """
     ran = _here(python(code))
     assert ran.ok and ran.stdout == b"started\n"
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while time.monotonic() < give_up and _processes_naming(mark):
         time.sleep(0.05)
     assert not _processes_naming(mark)

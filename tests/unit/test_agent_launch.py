@@ -51,7 +51,7 @@ def start(home: Path) -> Iterator[Start]:
     yield begin
     for one in made:
         one.terminate()
-        one.communicate(timeout=30)
+        one.communicate(timeout=90)
 
 
 def until(holds: Callable[[], object], within_s: float = 30.0) -> None:
@@ -118,7 +118,7 @@ def test_an_end_in_order_is_no_failed_start(home: Path, start: Start) -> None:
         launcher = start()
         until(lambda known=before: len(told(home, TRIAL)) > known)
         launcher.send_signal(signal.SIGTERM)
-        assert launcher.wait(20) == 0
+        assert launcher.wait(90) == 0
     assert state(home)["starts"] == 0 and guard.slot_of(home / "components/agent", "current") == TRIAL
 
 

@@ -166,7 +166,7 @@ def test_a_daemon_that_an_earlier_agent_started_is_taken_over_and_ended(device: 
     assert device.daemon.pid() == pid
     child.send_signal(signal.SIGSTOP)  # hangs: it takes force
     device.driver.deactivate(device.place)
-    assert child.wait(10) == -signal.SIGKILL and not device.daemon.lives()
+    assert child.wait(60) == -signal.SIGKILL and not device.daemon.lives()
 
 
 def test_a_hanging_daemon_is_unhealthy_within_the_time_limit(device: Device) -> None:

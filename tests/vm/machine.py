@@ -182,7 +182,7 @@ def _lines(process: subprocess.Popen[bytes], end_s: float) -> Iterator[str]:
                 continue
             data = os.read(process.stdout.fileno(), 65536)
             if not data:
-                process.wait(10)
+                process.wait(60)
                 return
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:

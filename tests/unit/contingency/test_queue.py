@@ -129,7 +129,7 @@ def address_of_pages() -> Iterator[Callable[[QueueStore], str]]:
     yield start
     for server, thread in running:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 def test_the_pages(store: QueueStore, tmp_path: Path, address_of_pages: Callable[[QueueStore], str]) -> None:

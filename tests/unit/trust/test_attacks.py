@@ -69,7 +69,7 @@ class Mirror:
     def fetch(self, path: str, limit: int) -> bytes:
         """As a plain agent would: at most one byte more than allowed is read."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.server_port}/{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.server_port}/{path}", timeout=60) as response:
                 return response.read(limit + 1)
         except urllib.error.HTTPError as error:
             error.close()
