@@ -44,9 +44,11 @@ class Wire:
     def _serve(self, connection: socket.socket) -> None:
         with closing(connection), closing(connection.makefile("rb")) as file:
             while True:
-                head = b"".join(iter(lambda: file.readline(), b"\r\n")) if not file.closed else b""
-                if not head:
-                    return
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    if not (line := file.readline()):
+                        return
+                    head += line
                 length = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
                 body = file.read(int(length[0].split(b":")[1])) if length else b""
                 self.requests.append(head + body)
