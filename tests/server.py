@@ -20,6 +20,7 @@ import httpx
 import uvicorn
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
 
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
@@ -28,6 +29,7 @@ from tidegate.cli.init import make_control_plane
 from tidegate.cli.release_files import Draft, SpeedOptions, create_draft, sign_draft
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
+from tidegate.control.metrics import make_registry
 from tidegate.core.model import Health
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.gathering import Gathering
@@ -150,6 +152,7 @@ class World(Plant):
             device_secrets=self.home.device_secrets,
             secrets=self.secrets,
             heard_epochs=self.intake.epochs.counts,
+            metrics=self._registry(),
         )
         apps: list[Any] = [self.intake, Gathering(self.intake, "collectors' token", make_operators_app(self.office))]
         self._servers = [uvicorn.Server(_config(app)) for app in apps]
@@ -162,6 +165,11 @@ class World(Plant):
         self.operators = httpx.Client(
             base_url=f"http://127.0.0.1:{ports[1]}", timeout=120, headers={"authorization": f"Bearer {token}"}
         )
+
+    def _registry(self) -> CollectorRegistry:
+        found = make_registry(self.controller, self.home.path, self.home.repository)
+        found.register(self.intake.counts.registry)
+        return found
 
     async def _run(self) -> None:
         self._stop = asyncio.Event()

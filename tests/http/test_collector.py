@@ -115,7 +115,7 @@ def test_a_collector_turns_away_what_would_wait_too_long(world: World, monkeypat
 
     async def act(client: httpx.AsyncClient, app: CollectorApp) -> None:
         reply = await client.post("/v1/enrol", json={"token": "x"})
-        assert (reply.status_code, app.shed, app.waiting) == (503, 1, 0)
+        assert (reply.status_code, app.counts.shed._value.get(), app.waiting) == (503, 1, 0)
         assert "retry-after" in reply.headers
 
     through(world, act)
@@ -129,4 +129,4 @@ def test_a_server_with_too_much_waiting_turns_devices_away_before_it_reads(
     monkeypatch.setattr(controller, "MOST_WAITING", 0)
     reply = world.devices.post("/v1/enrol", json={"token": "x"})
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
-    assert world.intake.shed == 1
+    assert world.intake.counts.shed._value.get() == 1

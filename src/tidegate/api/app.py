@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,6 +27,7 @@ from tidegate.api import (
     rollouts,
     timeline,
     tokens,
+    watch,
 )
 from tidegate.api.access import OPEN, Access, TooManyTries, asking, may, role_needed
 from tidegate.control.approvals import Waits, approval_view
@@ -69,6 +71,8 @@ class Office:
     """The secret behind the devices' credentials, where this server holds it."""
     heard_epochs: Callable[[], dict[int, int]] = dict
     """Gives how many devices used a credential of each epoch last."""
+    metrics: CollectorRegistry | None = None
+    """What /metrics shows."""
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
@@ -113,15 +117,6 @@ async def _status(request: Request) -> Response:
     return JSONResponse({**found, "trust": trust, "figures": figures, **more})
 
 
-async def _health(_: Request) -> Response:
-    return JSONResponse({"alive": True})
-
-
-async def _ready(request: Request) -> Response:
-    trouble = request.app.state.office.controller.trouble
-    return JSONResponse({"ready": not trouble, "trouble": trouble}, 503 if trouble else 200)
-
-
 class OperatorOnly:
     """Lets a request in that an account's role allows; anyone may ask whether the server lives."""
 
@@ -150,9 +145,8 @@ def make_app(office: Office) -> Any:
     """Make the operators' application (ASGI)."""
     app = Starlette(
         routes=[
-            Route("/healthz", _health),
-            Route("/readyz", _ready),
             Route("/api/v1/status", _status),
+            *watch.ROUTES,
             *devices.ROUTES,
             *evidence.ROUTES,
             *approvals.ROUTES,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
@@ -21,6 +22,7 @@ from tidegate.cli.serve_collector import OneServer, collector_token, make_server
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
+from tidegate.control.metrics import make_registry
 from tidegate.control.news import Subscribers
 from tidegate.control.news_delivery import NewsDelivery
 from tidegate.core.errors import BadInput, Refused
@@ -51,6 +53,7 @@ def serve(
     address_rate: float = 1000.0,
     role: Literal["all", "controller", "collector"] = "all",
     standby: bool = False,
+    log_level: Literal["debug", "info", "warning", "error"] = "info",
     controller: list[str] | None = None,
 ) -> None:
     """Run the control plane until it is told to stop (Ctrl-C or SIGTERM).
@@ -69,6 +72,7 @@ def serve(
         role: "collector" answers devices and forwards to the active controller; "controller" opens the operators' port
             alone and takes what collectors forward; "all" does both in one process.
         standby: Wait while another controller is at work on this log, and take over when it is gone.
+        log_level: What goes to stderr, one JSON object a line: "debug" tells of every device's lease and report.
         controller: For a collector: a controller's operators' address (URL); several times for standbys. Default: the
             one that runs on this home.
     """
@@ -79,7 +83,7 @@ def serve(
         raise BadInput("--tls-cert and --tls-key go together")
     if tls_cert is None and not without_tls and any(host not in LOCAL for host, _ in ends):
         raise BadInput("beyond this machine it needs --tls-cert and --tls-key (or --without-tls behind a proxy)")
-    _log_as_json()
+    _log_as_json(log_level)
     rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
     tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
     with contextlib.suppress(KeyboardInterrupt):
@@ -130,6 +134,7 @@ async def _serve(
         device_secrets=place.device_secrets,
         secrets=secrets,
         heard_epochs=intake.epochs.counts,
+        metrics=_registry(controller, intake, place),
     )
     operators = Gathering(intake, collector_token(place), make_operators_app(office))
     apps: list[Any] = [intake, operators]
@@ -149,6 +154,12 @@ async def _serve(
         delivery.cancel()
         await _end(work, servers)
         log.close()
+
+
+def _registry(controller: Controller, intake: IntakeApp, place: Home) -> CollectorRegistry:
+    found = make_registry(controller, place.path, place.repository)
+    found.register(intake.counts.registry)
+    return found
 
 
 def _ledger(place: Home) -> Ledger | None:
@@ -189,8 +200,9 @@ async def _end(work: list[asyncio.Task[None]], servers: list[OneServer]) -> None
             raise failure
 
 
-def _log_as_json() -> None:
+def _log_as_json(level: str) -> None:
     structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,

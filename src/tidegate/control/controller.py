@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
+
+import structlog
 
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
+from tidegate.control.due import fold_due
 from tidegate.control.ledger import Ledger
-from tidegate.control.plans import RENEW_S, plan_of, says_the_same
+from tidegate.control.metrics import Meters
+from tidegate.control.plans import PlanPublisher, plans_due
 from tidegate.control.state import Published, ServerState
-from tidegate.core.assign import ring_arm_salt
-from tidegate.core.course import next_due
+from tidegate.control.told import tell
 from tidegate.core.errors import TidegateError
-from tidegate.core.model import Plan
-from tidegate.core.rollout import ClosedRing, Rollout
 from tidegate.core.wire import encode, plain
-from tidegate.log.events import Event, PlanPublished, RingClosed, VerdictTaken
+from tidegate.log.events import Event, PlanPublished
 from tidegate.log.port import Fenced, Log, LogError, Overloaded
 from tidegate.trust.publisher import Overtaken
 
@@ -35,17 +36,6 @@ READ_AGAIN_S = 0.5
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
 _STOPPING = "the server is stopping; what was asked is not known to be durable, ask again"
-
-
-class PlanPublisher(Protocol):
-    """What the controller needs of the repository: sign plans and put them where devices read."""
-
-    def publish(self, plans: Mapping[str, bytes], now: int) -> int: ...
-
-    def refresh(self, now: int) -> int | None: ...
-
-    @property
-    def next_version(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -80,6 +70,7 @@ class Controller:
         self._publisher = publisher
         self._clock = clock
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
+        self.meters = Meters()
         self._checkpoints = checkpoints
         self._saved = log.last
         self.state: ServerState = self._replayed(ledger)
@@ -137,6 +128,18 @@ class Controller:
         """How many questions wait."""
         return self._queue.qsize()
 
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event in the log."""
+        return self._log.last
+
+    @property
+    def why_not_ready(self) -> str:
+        """Say what keeps it from answering in time, or nothing."""
+        if self._ended:
+            return "it is stopping"
+        return self.trouble or ("too much is waiting" if self.full else "")
+
     async def ask(self, decide: Decision[T]) -> T:
         """Put a decision into the order of events; return its answer once its events are durable.
 
@@ -189,6 +192,8 @@ class Controller:
 
     async def _batch(self, batch: list[_Asked]) -> None:
         now_ms = self.now_ms()
+        if batch:
+            self.meters.batch.observe(len(batch))
         events: list[Event] = []
         answers: list[tuple[_Asked, Any]] = []
         for asked in batch:
@@ -203,7 +208,7 @@ class Controller:
             self._fold(made)
             events += made
             answers.append((asked, answer))
-        events += self._due(now_ms)
+        events += fold_due(self.state, now_ms)
         if not await self._commit(events, answers):
             return
         for asked, answer in answers:
@@ -220,9 +225,12 @@ class Controller:
         if not events:
             return True
         try:
-            last = await asyncio.to_thread(self._log.append, events)
+            with self.meters.append.time():
+                last = await asyncio.to_thread(self._log.append, events)
         except LogError as error:
+            self.meters.append_failures.inc()
             self.trouble = str(error)
+            structlog.get_logger().error("append failed", trouble=self.trouble, questions=len(answers))
             if not isinstance(error, Fenced):
                 await self._replay_again(answers, error)
             for asked, _ in answers:
@@ -233,6 +241,7 @@ class Controller:
         self.trouble = self.ledger.trouble if self.ledger else ""
         if self.ledger is not None:
             self.ledger.take(self._log, last, events)
+        tell(events, self.state, self.meters)
         return True
 
     async def _publish_ledger(self) -> None:
@@ -248,44 +257,17 @@ class Controller:
         """Give the events from the first, for an account of what has happened; may run in another thread."""
         return self._log.read()
 
-    def _due(self, now_ms: int) -> list[Event]:
-        made: list[Event] = []
-        for name in list(self.state.active.values()):
-            rollout = self.state.rollouts[name]
-            while (due := next_due(rollout, now_ms)) is not None:
-                event = _event_of(rollout, due, now_ms)
-                self._fold([event])
-                made.append(event)
-        return made
-
     def publish_soon(self) -> None:
         """Sign again at the next tick, whatever the plans say: a release or a component has come."""
         self._must_publish = True
-
-    def _plans(self, now_s: int) -> tuple[dict[str, Plan], bool]:
-        """Make the plans that should stand now, and say whether those that stand will not do."""
-        plans: dict[str, Plan] = {}
-        stale = self._must_publish
-        for component in dict.fromkeys(rollout.spec.component for rollout in self.state.rollouts.values()):
-            rollout = self.state.newest_rollout(component)
-            if rollout is None:
-                continue
-            plan = plans[component] = plan_of(rollout, now_s)
-            published = self.state.published.get(component)
-            if (
-                published is None
-                or not says_the_same(published.plan, plan)
-                or published.plan["expires"] - now_s <= RENEW_S
-            ):
-                stale = True
-        return plans, stale
 
     async def _publish(self, now_ms: int) -> None:
         """Sign what devices should read now. The event comes first: a plan that stands is always on record."""
         now_s = now_ms // 1000
         if self._clock() < self._publish_again_at <= self._clock() + PUBLISH_AGAIN_S:
             return
-        plans, stale = self._plans(now_s)
+        plans, stale = plans_due(self.state, now_s)
+        stale = stale or self._must_publish
         try:
             if not stale:
                 if not plans:
@@ -311,16 +293,9 @@ class Controller:
             self._publish_again_at = self._clock() + PUBLISH_AGAIN_S
             self.state.published = dict(self._stands)
             self.trouble = f"plans could not be published: {error}"
+            structlog.get_logger().error("plans not published", trouble=self.trouble)
 
 
 def _settle(asked: _Asked, error: Exception) -> None:
     if not asked.answer.done():
         asked.answer.set_exception(error)
-
-
-def _event_of(rollout: Rollout, due: Any, now_ms: int) -> Event:
-    spec = rollout.spec
-    if isinstance(due, ClosedRing):
-        salt = ring_arm_salt(bytes.fromhex(spec.arm_secret), spec.rollout, due.ring)
-        return RingClosed(at_ms=now_ms, rollout=spec.rollout, closed=due, arm_salt=salt.hex())
-    return VerdictTaken(at_ms=now_ms, rollout=spec.rollout, verdict=due)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from tidegate.control.state import ServerState
 from tidegate.core.assign import arm_commit, rank_text, ring_arm_salt
 from tidegate.core.model import Plan, PlanState
 from tidegate.core.rollout import Rollout
@@ -12,6 +14,17 @@ from tidegate.core.wire import plain
 PLAN_LIFETIME_S = 900
 RENEW_S = 300
 """A plan that has less than this left is signed anew, so that a busy moment never lets it lapse."""
+
+
+class PlanPublisher(Protocol):
+    """What the controller needs of the repository: sign plans and put them where devices read."""
+
+    def publish(self, plans: Mapping[str, bytes], now: int) -> int: ...
+
+    def refresh(self, now: int) -> int | None: ...
+
+    @property
+    def next_version(self) -> int: ...
 
 
 def plan_of(rollout: Rollout, now_s: int) -> Plan:
@@ -45,3 +58,18 @@ def says_the_same(published: dict[str, Any] | None, plan: Plan) -> bool:
         return False
     fresh = plain(plan)
     return all(published.get(name) == value for name, value in fresh.items() if name not in ("issued", "expires"))
+
+
+def plans_due(state: ServerState, now_s: int) -> tuple[dict[str, Plan], bool]:
+    """Make the plans that should stand now, and say whether those that stand will not do."""
+    plans: dict[str, Plan] = {}
+    stale = False
+    for component in dict.fromkeys(rollout.spec.component for rollout in state.rollouts.values()):
+        rollout = state.newest_rollout(component)
+        if rollout is None:
+            continue
+        plan = plans[component] = plan_of(rollout, now_s)
+        published = state.published.get(component)
+        if published is None or not says_the_same(published.plan, plan) or published.plan["expires"] - now_s <= RENEW_S:
+            stale = True
+    return plans, stale

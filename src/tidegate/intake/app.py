@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tidegate.control.controller import Controller
 from tidegate.core.errors import TidegateError
 from tidegate.intake import announce, enrol, renew, reports
 from tidegate.intake.copies import CopyWatch
+from tidegate.intake.counts import IntakeCounts
 from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, serve_file, too_often
 from tidegate.intake.identity import Epochs, TooOften
 from tidegate.intake.limits import Limits, Rates
@@ -47,8 +49,7 @@ class IntakeApp:
         self.limits = Limits(rates)
         self.copies = CopyWatch()
         self.epochs = Epochs()
-        self.shed = 0
-        """Requests that were turned away because too much waited."""
+        self.counts = IntakeCounts()
         self._files = StaticFiles(directory=repository)
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
@@ -59,7 +60,10 @@ class IntakeApp:
         if path.startswith("/repo/"):
             await serve_file(self._files, scope, receive, send_message)
             return
-        await send(send_message, await self._reply(scope, receive, path))
+        began = time.perf_counter()
+        reply = await self._reply(scope, receive, path)
+        self.counts.answered(path if path in ROUTES else "other", reply.status, time.perf_counter() - began)
+        await send(send_message, reply)
 
     async def _reply(self, scope: Scope, receive: Receive, path: str) -> Reply:
         if path not in ROUTES:
@@ -67,7 +71,7 @@ class IntakeApp:
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
         if self.controller.full:  # before the body is read: turning away must cost little
-            self.shed += 1
+            self.counts.shed.inc()
             return problem_of(Overloaded("too much is waiting; ask again later"))
         if wait_s := self.limits.address(scope.get("client")):
             return too_often(wait_s, "this address")
@@ -89,7 +93,7 @@ class IntakeApp:
         except TidegateError as error:
             return problem_of(error)
         except Exception:  # a mistake of ours is no reason to leave a device without an answer that it can read
-            structlog.get_logger().exception("request failed", path=path)
+            structlog.get_logger().exception("request failed", path=path, device=_said_index(scope))
             return problem(500, "Error", "the server made a mistake, which is in its log; try again later")
 
     def _hint(self, reply: Reply, scope: Scope) -> Reply:
@@ -99,3 +103,9 @@ class IntakeApp:
         if epoch.isdecimal() and int(epoch) < newest:
             return replace(reply, headers={**reply.headers, "tidegate-renew": str(newest)})
         return reply
+
+
+def _said_index(scope: Scope) -> str:
+    """Give the device number that a request names, verified or not; never its MAC."""
+    parts = header(scope, b"authorization").removeprefix("Tidegate ").split(".")
+    return parts[1][:12] if len(parts) == 5 and parts[1].isdecimal() else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import random
 import time
 from collections import deque
@@ -18,10 +19,12 @@ from pathlib import Path
 
 import httpx
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tidegate.core.errors import TidegateError
+from tidegate.intake.counts import IntakeCounts
 from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, answered, encoder
 from tidegate.intake.http import (
     MOST_BODY,
@@ -75,10 +78,18 @@ class CollectorApp:
         self._queue: deque[_Waiting] = deque()
         self._news = asyncio.Event()
         self._verify = verify
-        self.shed = 0
-        """Requests that were turned away because too much waited."""
+        self.counts = IntakeCounts()
         self.forwarded = 0
         """Requests that a controller has answered."""
+        self._registry = CollectorRegistry()
+        self._registry.register(self.counts.registry)
+        ProcessCollector(registry=self._registry)
+        Gauge("tidegate_collector_waiting", "Requests that wait", registry=self._registry).set_function(
+            lambda: self.waiting
+        )
+        Gauge("tidegate_collector_reached", "1 if a controller answers", registry=self._registry).set_function(
+            lambda: self.reached
+        )
         self.reached = True
         """Whether the newest message to a controller was answered."""
 
@@ -99,8 +110,20 @@ class CollectorApp:
             trouble = "" if self.reached else "no controller answers"
             body = ok({"ready": self.reached, "trouble": trouble}).body
             await send(send_message, Reply(200 if self.reached else 503, body))
+        elif scope["path"] == "/metrics":
+            await send(send_message, self._metrics(scope))
         else:
-            await send(send_message, await self._reply(scope, receive))
+            began = time.perf_counter()
+            reply = await self._reply(scope, receive)
+            route = scope["path"] if scope["path"] in PATHS else "other"
+            self.counts.answered(route, reply.status, time.perf_counter() - began)
+            await send(send_message, reply)
+
+    def _metrics(self, scope: Scope) -> Reply:
+        """Show figures to whoever has the collectors' token: this port faces devices."""
+        if not hmac.compare_digest(header(scope, b"authorization").encode(), f"Bearer {self._token}".encode()):
+            return problem(401, "Not trusted", "this needs the collectors' token")
+        return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST.encode())
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]
@@ -109,7 +132,7 @@ class CollectorApp:
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
         if len(self._queue) >= MOST_WAITING:  # before the body is read: turning away must cost little
-            self.shed += 1
+            self.counts.shed.inc()
             return busy()
         if wait_s := self.limits.address(scope.get("client")):
             return too_often(wait_s, "this address")

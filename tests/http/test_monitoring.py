@@ -1,0 +1,149 @@
+"""What monitors read: health, readiness and metrics; the dashboard and the alerts name nothing that is not there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from tests.server import COMPONENT, World
+
+pytestmark = [pytest.mark.room("api"), pytest.mark.room("control")]
+PROJECT = Path(__file__).parents[2]
+MONITORING = PROJECT / "packaging" / "monitoring"
+ELSEWHERE = {"tidegate_collector_waiting", "tidegate_collector_reached"}
+"""Shown by collectors alone."""
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_figures_follow_a_rollout(world: World) -> None:
+    devices = [world.enrol() for _ in range(4)]
+    world.release(1)
+    rollout = world.rollout(max_harmed=3, placebo_per_treated=0.0)
+    leases = [device.announce(rollout).json() for device in devices]
+    for device, lease, kind in zip(devices, leases, ("confirmed", "reverted", "", ""), strict=True):
+        if kind and "lease_id" in lease:
+            device.report(lease["lease_id"], kind)
+    world.devices.post("/v1/reports", json={})
+    world.quiet()
+    reply = world.operators.get("/metrics")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("text/plain")
+    found = samples(reply.text)
+    names = (("component", COMPONENT), ("rollout", rollout))
+    standing = {
+        dict(labels)["standing"]: value for (name, labels), value in found.items() if name == "tidegate_rollout_devices"
+    }
+    evidence = world.controller.state.rollouts[rollout].evidence
+    assert standing["confirmed"] == evidence.confirmed == 1
+    assert standing["reverted"] == evidence.reverted == 1
+    assert sum(standing.values()) == 4
+    assert found["tidegate_devices", ()] == 4
+    assert found["tidegate_rollout_budget_used", names] == 1
+    assert found["tidegate_rollout_budget_max", names] == 3
+    assert found["tidegate_controller_trouble", ()] == 0
+    assert found["tidegate_log_events_total", ()] == world.log.last
+    assert found["tidegate_log_append_seconds_count", ()] > 3
+    assert found["tidegate_intake_requests_total", (("route", "/v1/enrol"), ("status", "200"))] == 4
+    assert found["tidegate_intake_requests_total", (("route", "/v1/reports"), ("status", "401"))] == 1
+    phases = {dict(labels)["phase"] for (name, labels), v in found.items() if name == "tidegate_rollout_phase" and v}
+    assert phases == {world.controller.state.rollouts[rollout].phase.value}
+    world.devices.post("/v1/whatever-a-stranger-asks")
+    world.devices.get("/v1/and-that")
+    routes = {dict(labels).get("route") for name, labels in samples(world.operators.get("/metrics").text)}
+    assert routes <= {None, "/v1/enrol", "/v1/announce", "/v1/reports", "/v1/renew", "other"}
+    shown = {name for name, _ in found}
+    assert wanted_names() - shown <= ELSEWHERE, "the dashboard or an alert asks for what nobody shows"
+
+
+def wanted_names() -> set[str]:
+    texts = [path.read_text() for path in MONITORING.iterdir() if path.suffix in (".json", ".yml")]
+    found = set(re.findall(r"\b(?:tidegate|process)_[a-z_]+\b(?!\.token)", "\n".join(_expressions(texts))))
+    assert len(found) > 15
+    return found
+
+
+def _expressions(texts: list[str]) -> list[str]:
+    return [found for text in texts for found in re.findall(r'(?:"expr": |expr: )(.*)', text)]
+
+
+def test_figures_need_an_account(still: World) -> None:
+    bare = httpx.get(f"{still.operators.base_url}/metrics")
+    assert bare.status_code == 401
+    assert "tidegate_devices" not in bare.text
+
+
+def test_the_dashboard_is_one_that_grafana_reads() -> None:
+    board = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    assert board["title"] == "Tidegate"
+    places: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        assert panel["title"]
+        assert panel["targets"]
+        place = panel["gridPos"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            assert x < 24
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert (x, y) not in places, f"{panel['title']} lies upon another"
+                places.add((x, y))
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_every_alert_has_its_runbook() -> None:
+    rules = yaml.safe_load((MONITORING / "tidegate-alerts.yml").read_text())["groups"][0]["rules"]
+    text = (PROJECT / "docs" / "operations.md").read_text()
+    sections = {found.lower(): found for found in re.findall(r"^### (\w+)$", text, re.MULTILINE)}
+    assert len(rules) >= 12
+    for rule in rules:
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+        assert sections.pop(rule["alert"].lower(), "") == rule["alert"], f"{rule['alert']} has no section"
+    assert not sections, f"sections without an alert: {sections}"
+
+
+def test_readiness_says_what_is_wrong(world: World) -> None:
+    assert world.operators.get("/readyz").json() == {"ready": True, "trouble": ""}
+    world.controller.trouble = "the log took nothing: disk full"
+    try:
+        reply = world.operators.get("/readyz")
+        assert (reply.status_code, reply.json()["trouble"]) == (503, "the log took nothing: disk full")
+        assert samples(world.operators.get("/metrics").text)["tidegate_controller_trouble", ()] == 1
+    finally:
+        world.controller.trouble = ""
+    assert world.operators.get("/healthz").json() == {"alive": True}
+
+
+def test_the_diary_names_rollouts_and_devices_and_no_secret(world: World) -> None:
+    with structlog.testing.capture_logs() as lines:
+        token = world.token()
+        device = world.enrol(token)
+        world.release(1)
+        rollout = world.rollout(max_harmed=1, placebo_per_treated=0.0)
+        lease = device.announce(rollout).json()
+        device.report(lease["lease_id"], "reverted", note="it crashed")
+        world.quiet()
+    leased = next(line for line in lines if line["event"] == "leased")
+    assert (leased["log_level"], leased["rollout"], leased["device"], leased["arm"]) == ("debug", rollout, 0, "treated")
+    back = next(line for line in lines if line["event"] == "reverted")
+    assert (back["log_level"], back["device_id"], back["note"]) == ("info", device.device_id, "it crashed")
+    assert any(line["event"] == "verdict" and line["rollout"] == rollout and line["sentence"] for line in lines)
+    assert any(line["event"] == "plan published" and line["edition"] for line in lines)
+    started = next(line for line in lines if line.get("act") == "rollout_started")
+    assert (started["who"], started["why"], started["rollout"]) == ("ada", "test", rollout)
+    text = json.dumps(lines, default=str)
+    secret = world.controller.state.rollouts[rollout].spec.arm_secret
+    assert secret not in text
+    assert token.rpartition(".")[2] not in text
+    assert device.credential not in text
+    assert all(found.token_hash not in text for found in world.controller.state.tokens.values())
