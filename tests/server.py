@@ -7,6 +7,7 @@ import atexit
 import json
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import structlog
 import uvicorn
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -45,6 +47,19 @@ from tidegate.trust.tokens import possession_message
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 COMPONENT, OTHER = "edr-rules", "dns-filter"
 T = TypeVar("T")
+
+
+def _loud(_: Any, level: str, line: structlog.types.EventDict) -> structlog.types.EventDict:
+    if level in ("debug", "info"):
+        raise structlog.DropEvent
+    return line
+
+
+# A server in the tests' own process must not write into what commands print.
+structlog.configure(
+    processors=[_loud, structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+    logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+)
 
 
 class HandClock:

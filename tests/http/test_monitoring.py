@@ -32,10 +32,10 @@ def test_figures_follow_a_rollout(world: World) -> None:
     devices = [world.enrol() for _ in range(4)]
     world.release(1)
     rollout = world.rollout(max_harmed=3, placebo_per_treated=0.0)
-    leases = [device.announce(rollout).json() for device in devices]
-    for device, lease, kind in zip(devices, leases, ("confirmed", "reverted", "", ""), strict=True):
-        if kind and "lease_id" in lease:
-            device.report(lease["lease_id"], kind)
+    granted = [(device, said) for device in devices if "lease_id" in (said := device.announce(rollout).json())]
+    assert len(granted) == 3, "the ring has three of the four"
+    for (device, said), kind in zip(granted, ("confirmed", "reverted"), strict=False):
+        assert device.report(said["lease_id"], kind).status_code == 200
     world.devices.post("/v1/reports", json={})
     world.quiet()
     reply = world.operators.get("/metrics")

@@ -25,6 +25,7 @@ ADDRESS_TRIES_PER_S, ADDRESS_TRIES = 1.0, 50
 
 NEEDS: list[tuple[str, str, str]] = [
     # method, path, the least role; the first that fits counts
+    (r"GET|HEAD", r"/api/v1/backup/.*", "admin"),
     (r"GET|HEAD", r"/.*", "viewer"),
     (r"DELETE", r"/api/v1/sessions", "viewer"),
     (r"POST", r"/api/v1/operators/[^/]+/password", "viewer"),  # one's own; the handler asks more for another's

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from tidegate.api import (
     approvals,
+    backup,
     devices,
     evidence,
     keys,
@@ -147,6 +148,7 @@ def make_app(office: Office) -> Any:
         routes=[
             Route("/api/v1/status", _status),
             *watch.ROUTES,
+            *backup.ROUTES,
             *devices.ROUTES,
             *evidence.ROUTES,
             *approvals.ROUTES,

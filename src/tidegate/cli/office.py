@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 from urllib.parse import quote
 
 import httpx
@@ -56,6 +56,19 @@ class OfficeClient:
         """Read a file."""
         return self._ask("GET", path).content
 
+    def download(self, path: str, into: IO[bytes]) -> int:
+        """Read something large into a file; give the number of the last event that it should hold."""
+        try:
+            with self._http.stream("GET", path) as reply:
+                if reply.status_code >= 400:
+                    reply.read()
+                    _refuse(reply)
+                for block in reply.iter_bytes():
+                    into.write(block)
+                return int(reply.headers.get("tidegate-last-event", 0))
+        except httpx.HTTPError as error:
+            raise Refused(f"the server at {self._address} broke off ({error}); ask again") from error
+
     def post(self, path: str, body: dict[str, Any], why: str = "") -> dict[str, Any]:
         """Do something: under the name that is logged in, else under this machine's user's.
 
@@ -78,13 +91,17 @@ class OfficeClient:
         except httpx.HTTPError as error:
             start = f"; start it: tidegate serve --home {self.place.path}" if self.place.address.is_file() else ""
             raise Refused(f"the server at {self._address} does not answer ({error}){start}") from error
-        if reply.status_code < 400:
-            return reply
-        try:
-            detail = str(reply.json()["detail"])
-        except (ValueError, KeyError):
-            detail = f"the server answered {reply.status_code}"
-        raise _KINDS.get(reply.status_code, Refused)(detail)
+        if reply.status_code >= 400:
+            _refuse(reply)
+        return reply
+
+
+def _refuse(reply: httpx.Response) -> NoReturn:
+    try:
+        detail = str(reply.json()["detail"])
+    except (ValueError, KeyError):
+        detail = f"the server answered {reply.status_code}"
+    raise _KINDS.get(reply.status_code, Refused)(detail)
 
 
 def part(name: str) -> str:

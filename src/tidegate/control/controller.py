@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -16,16 +15,17 @@ from tidegate.control.due import fold_due
 from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import Meters
 from tidegate.control.plans import PlanPublisher, plans_due
+from tidegate.control.questions import Asked, Decision, settle
 from tidegate.control.state import Published, ServerState
 from tidegate.control.told import tell
 from tidegate.core.errors import TidegateError
 from tidegate.core.wire import encode, plain
+from tidegate.log.batch import Batch
 from tidegate.log.events import Event, PlanPublished
 from tidegate.log.port import Fenced, Log, LogError, Overloaded
 from tidegate.trust.publisher import Overtaken
 
 T = TypeVar("T")
-Decision = Callable[[ServerState, int], tuple[list[Event], T]]
 
 LARGEST_BATCH = 512
 MOST_WAITING = 8192
@@ -36,12 +36,6 @@ READ_AGAIN_S = 0.5
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
 _STOPPING = "the server is stopping; what was asked is not known to be durable, ask again"
-
-
-@dataclass(slots=True)
-class _Asked:
-    decide: Decision[Any]
-    answer: asyncio.Future[Any]
 
 
 class Controller:
@@ -69,7 +63,7 @@ class Controller:
         self.ledger = ledger
         self._publisher = publisher
         self._clock = clock
-        self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
+        self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self.meters = Meters()
         self._checkpoints = checkpoints
         self._saved = log.last
@@ -78,7 +72,7 @@ class Controller:
         self._must_publish = True  # what stands in the repository is not known before the first publication
         self._publish_again_at = 0.0
         self._stands: dict[str, Published] = {}  # plans that are known to stand; a record is no proof of it
-        self._at_work: list[_Asked] = []
+        self._at_work: list[Asked] = []
         self._ended = False
         self._steady = False
 
@@ -92,7 +86,7 @@ class Controller:
             batches = ledger.begin_batches(batches, found.ledger if found else None)
         return fold_batches(batches, found.state if found else None)
 
-    async def _replay_again(self, answers: list[tuple[_Asked, Any]], failed: LogError) -> None:
+    async def _replay_again(self, answers: list[tuple[Asked, Any]], failed: LogError) -> None:
         """Fold the log anew after an append that failed; a store that is away is waited for, but by nobody else."""
         while True:
             try:
@@ -104,7 +98,7 @@ class Controller:
             except LogError as error:
                 self.trouble = str(error)
                 for asked, _ in answers:
-                    _settle(asked, failed)
+                    settle(asked, failed)
                 await asyncio.sleep(READ_AGAIN_S)
 
     async def _save(self, least_events: int) -> None:
@@ -152,7 +146,7 @@ class Controller:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._queue.qsize() >= 2 * MOST_WAITING:  # devices are turned away before; this is for all others
             raise Overloaded("too much is waiting; ask again later")
-        self._queue.put_nowait(_Asked(decide, answer))
+        self._queue.put_nowait(Asked(decide, answer))
         return cast(T, await answer)
 
     async def run(self) -> None:
@@ -172,12 +166,12 @@ class Controller:
         while not self._queue.empty():
             self._at_work.append(self._queue.get_nowait())
         for asked in self._at_work:  # nobody may wait for an answer that will never come
-            _settle(asked, LogError(_STOPPING))
+            settle(asked, LogError(_STOPPING))
 
     async def _work(self) -> None:
         await self._batch([])
         while True:
-            batch: list[_Asked] = []
+            batch: list[Asked] = []
             try:
                 async with asyncio.timeout(TICK_S):  # wait_for may swallow the cancellation that ends this
                     batch.append(await self._queue.get())
@@ -190,20 +184,20 @@ class Controller:
             self._steady = True
             await self._save(EVERY_EVENTS)
 
-    async def _batch(self, batch: list[_Asked]) -> None:
+    async def _batch(self, batch: list[Asked]) -> None:
         now_ms = self.now_ms()
         if batch:
             self.meters.batch.observe(len(batch))
         events: list[Event] = []
-        answers: list[tuple[_Asked, Any]] = []
+        answers: list[tuple[Asked, Any]] = []
         for asked in batch:
             try:
                 made, answer = asked.decide(self.state, now_ms)
             except TidegateError as error:
-                _settle(asked, error)
+                settle(asked, error)
                 continue
             except Exception as error:
-                _settle(asked, error)
+                settle(asked, error)
                 continue
             self._fold(made)
             events += made
@@ -221,7 +215,7 @@ class Controller:
         for event in events:
             self.state.apply(event)
 
-    async def _commit(self, events: list[Event], answers: list[tuple[_Asked, Any]]) -> bool:
+    async def _commit(self, events: list[Event], answers: list[tuple[Asked, Any]]) -> bool:
         if not events:
             return True
         try:
@@ -234,7 +228,7 @@ class Controller:
             if not isinstance(error, Fenced):
                 await self._replay_again(answers, error)
             for asked, _ in answers:
-                _settle(asked, error)
+                settle(asked, error)
             if isinstance(error, Fenced):
                 raise
             return False
@@ -252,6 +246,10 @@ class Controller:
         await asyncio.to_thread(self.ledger.publish)
         if self.ledger.trouble or self.trouble == before:
             self.trouble = self.ledger.trouble
+
+    def read_batches(self) -> Iterator[tuple[int, Batch]]:
+        """Give the log's records from the first, for a backup; may run in another thread."""
+        return self._log.read_batches()
 
     def read_log(self) -> Iterator[tuple[int, Event]]:
         """Give the events from the first, for an account of what has happened; may run in another thread."""
@@ -294,8 +292,3 @@ class Controller:
             self.state.published = dict(self._stands)
             self.trouble = f"plans could not be published: {error}"
             structlog.get_logger().error("plans not published", trouble=self.trouble)
-
-
-def _settle(asked: _Asked, error: Exception) -> None:
-    if not asked.answer.done():
-        asked.answer.set_exception(error)

@@ -68,6 +68,10 @@ class Publisher:
         """The plan version that the next publication will have, so that it can be on record before it is written."""
         return self._edition + 1
 
+    def leave_out(self, editions: int) -> None:
+        """Use none of the next numbers: after a restore devices may have seen what this repository does not know."""
+        self._edition += editions
+
     def publish(self, plans: Mapping[str, bytes], now: int) -> int:
         """Make this the whole set of plans; a component that is not named has none any more.
 
