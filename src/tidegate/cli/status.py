@@ -21,7 +21,7 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
     if json:
         out_json(found)
     else:
-        out(f"{found['devices']:,} devices enrolled, {found['releases']:,} releases in the log.")
+        out(f"{_count(found['devices'], 'device')} enrolled, {_count(found['releases'], 'release')} in the log.")
         if found["trouble"]:
             out(f"Trouble: {found['trouble']}")
         for warning in found["trust"]["warnings"]:
@@ -40,3 +40,7 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             if rollout["speed"] and not rollout["ended_ms"]:
                 out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
     return 1 if found["trouble"] else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
