@@ -44,6 +44,9 @@ from tidegate.trust.passwords import Passwords
 from tidegate.trust.publisher import Publisher
 from tidegate.trust.tokens import possession_message
 
+# A server in the test's own process says nothing: what is printed there is what the test looks at.
+structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 COMPONENT, OTHER = "edr-rules", "dns-filter"
 T = TypeVar("T")
