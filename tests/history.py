@@ -80,10 +80,19 @@ class History:
 
 
 async def behave(
-    device: SwarmDevice, line: Line, rollout: str, history: History, over: asyncio.Event, *, pause_s: float = 0.02
+    device: SwarmDevice,
+    line: Line,
+    rollout: str,
+    history: History,
+    over: asyncio.Event,
+    *,
+    go: asyncio.Event,
+    soak_s: float = 0.0,
+    pause_s: float = 0.02,
 ) -> None:
     """Be one device: announce until there is a treated lease, report each, and send again what was not answered."""
     while not over.is_set():
+        await go.wait()
         found = await line.post(*device.announcement(rollout))
         history.statuses[found.status] += 1
         if found.status == 409:
@@ -93,6 +102,7 @@ async def behave(
             await asyncio.sleep(min(said.get("retry_after_s", 0.1), 0.3) if found.status else pause_s)
             continue
         history.leased.append((time.monotonic(), device.index, said["lease_id"], said["arm"], said["ring"]))
+        await asyncio.sleep(soak_s)
         history.sent.append((time.monotonic(), device.index, said["lease_id"], "confirmed"))
         message = device.report(said["lease_id"])
         while not over.is_set():

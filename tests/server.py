@@ -61,7 +61,7 @@ def _loud(_: Any, level: str, line: structlog.types.EventDict) -> structlog.type
 # A server in the tests' own process must not write into what commands print.
 structlog.configure(
     processors=[_loud, structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
-    logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
 )
 
 

@@ -29,7 +29,7 @@ from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.gathering import Gathering
 from tidegate.intake.limits import Rates
-from tidegate.log.port import Busy, Log
+from tidegate.log.port import Busy, Log, LogError
 from tidegate.trust.durable import write_durably
 from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.passwords import Passwords
@@ -103,9 +103,13 @@ def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) 
         except Busy:
             if not standby:
                 raise
-        if not said:
-            print("Standby: another controller is at work; this one takes over when it is gone.", flush=True)
-            said = True
+            if not said:
+                print("Standby: another controller is at work; this one takes over when it is gone.", flush=True)
+                said = True
+        except LogError as error:
+            if not said:  # a log that cannot be opened at all is no reason to wait
+                raise
+            structlog.get_logger().warning("the standby cannot reach the log", trouble=str(error))
         time.sleep(STANDBY_S)
 
 
