@@ -31,7 +31,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_figures_follow_a_rollout(world: World) -> None:
     devices = [world.enrol() for _ in range(4)]
     world.release(1)
-    rollout = world.rollout(max_harmed=3, placebo_per_treated=0.0)
+    rollout = world.rollout(max_harmed=3, placebo_per_treated=0.0, observe_s=600)
     granted = [(device, said) for device in devices if "lease_id" in (said := device.announce(rollout).json())]
     assert len(granted) == 3, "the ring has three of the four"
     for (device, said), kind in zip(granted, ("confirmed", "reverted"), strict=False):
@@ -47,7 +47,7 @@ def test_figures_follow_a_rollout(world: World) -> None:
         dict(labels)["standing"]: value for (name, labels), value in found.items() if name == "tidegate_rollout_devices"
     }
     evidence = world.controller.state.rollouts[rollout].evidence
-    assert standing["confirmed"] == evidence.confirmed == 1
+    assert standing["confirmed"] == evidence.confirmed == 1, (standing, granted)
     assert standing["reverted"] == evidence.reverted == 1
     assert sum(standing.values()) == 4
     assert found["tidegate_devices", ()] == 4
