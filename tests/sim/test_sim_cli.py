@@ -50,6 +50,15 @@ def test_simulate_speaks_to_people_too(scenario: Path, capsys: pytest.CaptureFix
     assert "5 / 0 / 0" in said and "100,000 devices" in said
 
 
+def test_simulate_says_when_harm_comes_too_late_to_be_bounded(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for delay_s, said in ((601, True), (600, False)):
+        scenario.write_text(GOOD.replace("harm_rate = 0.0", f"harm_rate = 0.5\ndelay_s = {delay_s}"))
+        assert tidegate("simulate", scenario, "--replicates", "2") == 0
+        assert ("does not bound such harm" in capsys.readouterr().out) is said
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_simulate_draws(scenario: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = [scenario.with_name(name + suffix) for name in ("one", "two")]

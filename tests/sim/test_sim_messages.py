@@ -22,6 +22,7 @@ from tidegate.sim.messages import make_world, play, replay_command
 from tidegate.sim.messages_checks import Broken, Checks
 from tidegate.sim.outcome import Ending, Runs
 from tidegate.sim.port import load_policy
+from tidegate.sim.run import simulate
 from tidegate.sim.scenario import Scenario, read_scenario, scenario_of
 
 ARMS = (Arm.TREATED, Arm.PLACEBO)
@@ -84,6 +85,22 @@ def test_messages_and_counts_agree_in_distribution(case: str) -> None:
 def test_messages_and_counts_agree_with_more_power(case: str) -> None:
     scenario = small(**CASES[case])
     assert agreement(run(scenario, "counts", 10_000), run(scenario, "messages", 120)) > LEAST_P
+
+
+def test_every_run_has_its_own_seed_which_plays_it_alone() -> None:
+    """Through `simulate`, as the command line does."""
+    scenario = replace(small(fleet={"devices": 100}, defect={"harm_rate": 0.1}), seed=3, replicates=4)
+    alone = [play(replace(scenario, seed=3 + k), 3 + k).harmed for k in range(4)]
+    assert len(set(alone)) > 1
+    assert list(simulate(scenario, "messages", 1)[0].harmed) == alone
+
+
+def test_a_fleet_that_nobody_confirms_took_until_its_last_lease_ran_out() -> None:
+    scenario = scenario_of({"fleet": {"devices": 20}, "rollout": {"max_harmed": 50}})
+    for fidelity in ("counts", "messages"):
+        runs = run(scenario, fidelity, 1)
+        assert runs.verdict[0] == Ending.COMPLETED and runs.harmed[0] == 20
+        assert runs.coverage_s[0] == pytest.approx(600.0, rel=0.05)
 
 
 def test_a_wrong_fidelity_would_be_seen() -> None:

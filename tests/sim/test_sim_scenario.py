@@ -112,11 +112,15 @@ def test_all_keys_are_read() -> None:
         (LEAST + '[[fault]]\nkind = "meteor"\n', "fault[0].kind"),
         (LEAST + "[[fault]]\n[[fault]]\nshare = 2\n", "fault[1].share"),
         (LEAST + "[fault]\nshare = 1\n", "fault"),
+        (LEAST + "[[fault]]\nlie = 'sick'\n", "fault[0].lie"),
+        (LEAST + "[[fault]]\nkind = 'partition'\noffset_s = 5\n", "fault[0].offset_s"),
+        (LEAST + "[[fault]]\nkind = 'byzantine'\nsite_devices = 5\n", "fault[0].site_devices"),
         (LEAST + "[[cap]]\nat_most = 0\n", "cap[0].at_most"),
         ("seed = -1\n" + LEAST, "seed"),
         ("replicates = 0\n" + LEAST, "replicates"),
         ("fleet = 3\n[rollout]\nmax_harmed = 1\n", "fleet"),
         ("[fleet\n", "TOML"),
+        ("x = " + "[" * 5000 + "]" * 5000, "TOML"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(text: str, key: str) -> None:

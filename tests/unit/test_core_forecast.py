@@ -51,6 +51,16 @@ def test_an_infeasible_rollout_names_three_ways_out_that_work() -> None:
     assert plan_looks(100_000, 65, 0.999, 0.5, ways["silent_rate"]).feasible
 
 
+def test_a_background_above_the_gate_is_left_to_the_certain_rule() -> None:
+    """No ring would ever be read, so that the statistical rule must not promise its speed."""
+    found = forecast(1737, 218, 0.999, q=0.1)
+    assert found.rule == "certain" and found.feasible and found.forecast_s == found.certain_s
+    assert forecast(1737, 218, 0.999, q=0.1, q_gate=0.1).rule == "statistical"
+    hopeless = forecast(1737, 100, 0.999, q=0.1)
+    assert not hopeless.feasible and "q_gate = 0.05" in hopeless.reason
+    assert forecast(1737, hopeless.min_max_harmed, 0.999, q=0.1).feasible
+
+
 def test_ways_that_lead_nowhere_are_said_to() -> None:
     found = forecast(FLEET, 3, 0.999, 4.0, 1e-3)
     assert [way.value is None for way in found.ways_out] == [False, True, True]

@@ -35,10 +35,10 @@ def test_a_canary_costs_at_most_what_it_is_for() -> None:
 
 def test_the_smallest_feasible_budgets() -> None:
     """'Full alpha, exact' at 8.5 million, alpha 1e-3: the reference says 6, 16, 49, 153, 480, 1532."""
-    found = [min_max_harmed(FLEET, 0.999, 4.0, q, q_gate=0.0) for q in RATES]
+    found = [min_max_harmed(FLEET, 0.999, 4.0, q, q_gate=0.0, gated=False) for q in RATES]
     assert found == pytest.approx([6, 16, 49, 153, 480, 1532], rel=0.025)
     assert found[0] == 6
-    small = [min_max_harmed(10_000, 0.999, 4.0, q, q_gate=0.0) for q in (0.0, 1e-4, 1e-3, 1e-2)]
+    small = [min_max_harmed(10_000, 0.999, 4.0, q, q_gate=0.0, gated=False) for q in (0.0, 1e-4, 1e-3, 1e-2)]
     assert small == pytest.approx([5, 6, 17, 53], abs=1.1)
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from tidegate.core.bounds import exact_reach
+from tidegate.core.gating import placebo_gate
 from tidegate.core.looks import LookPlan, plan_looks
-from tidegate.core.window import RingCounts, placebo_gate, statistical_window
+from tidegate.core.window import RingCounts, statistical_window
 
 FLEET = 8_500_000
 ALPHA = 0.05

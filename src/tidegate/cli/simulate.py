@@ -83,4 +83,10 @@ def _show(scenario: Scenario, result: dict[str, Any]) -> None:
         rows.append(("time to everyone", took))
     title = f"{scenario.name}: {terms.policy}, {scenario.fleet.devices:,} devices, {replicates:,} runs"
     table(title, ("measure", "value"), rows, empty="")
+    if scenario.defect.harm_rate > 0 and scenario.defect.delay_s > terms.observe_s:
+        shows, looks = duration(scenario.defect.delay_s), duration(terms.observe_s)
+        out(
+            f"Harm shows {shows} after the apply, and devices confirm after {looks}: no evidence of it is seen in time."
+        )
+        out("max_harmed does not bound such harm. A longer observe_s, with a soak as long, does.")
     out(f"Took {result['wall_s']:.1f} s.")

@@ -9,13 +9,13 @@ import numpy as np
 from tidegate.core.admission import accepts
 from tidegate.core.bounds import halts
 from tidegate.core.evidence import ArmCounts, LeaseState
+from tidegate.core.gating import placebo_gate
 from tidegate.core.model import Arm, PlanState
 from tidegate.core.reading import LOG_CEILING, arm_counts, figures, log_evidence_of_harm, window
 from tidegate.core.rollout import ENDED, ClosedRing, Rollout
 from tidegate.core.room import late_room, main_room
 from tidegate.core.shadow import measured
 from tidegate.core.verdict import Figures, Verdict, advance, complete, ease, halt, hold
-from tidegate.core.window import placebo_gate
 
 
 def next_due(rollout: Rollout, now_ms: int) -> ClosedRing | Verdict | None:

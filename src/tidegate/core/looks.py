@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from tidegate.core.gating import first_shut
 from tidegate.core.looks_design import MARGIN, Evidence, steps
 from tidegate.core.looks_limits import certain_ring_count, certain_rings, check_terms, clean_reach, time_limit_rings
 from tidegate.core.looks_special import normal_quantile
@@ -88,6 +89,7 @@ def plan_looks(
     looks_per_size: int = 1,
     most_looks: int = MOST_LOOKS,
     robust: bool = True,
+    gated: bool = True,
 ) -> LookPlan:
     """Plan the sizes at which the evidence is read, so that a good update passes every look.
 
@@ -103,6 +105,8 @@ def plan_looks(
         looks_per_size: 2 keeps half of each look's alpha for a second look at the same size.
         most_looks: rings from which on the budget counts as infeasible.
         robust: among plans with as few rings, take the one that stands the most bad luck with the background.
+        gated: end the plan where the background alone would keep the placebo gate shut for good; False for the figures
+            of the bare rule.
 
     Returns:
         The plan. If it is not feasible its sizes go as far as the statistical rule carries, and the certain rule
@@ -129,7 +133,8 @@ def plan_looks(
         canary=min(canary or max_harmed, max_harmed, devices),
         attendance=attendance,
     )
-    return _plan(start, _best(start, most_looks, robust), alpha)
+    path = _best(start, most_looks, robust)
+    return _plan(start, _readable(start, path) if gated else path, alpha)
 
 
 def _best(start: Evidence, most_looks: int, robust: bool) -> tuple[Evidence, ...]:
@@ -157,7 +162,15 @@ def _best(start: Evidence, most_looks: int, robust: bool) -> tuple[Evidence, ...
     return best
 
 
+def _readable(start: Evidence, path: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+    """The path up to the first ring that is never read: its gate stays shut, and nothing beyond it opens."""
+    beside = [step.placebo[-1] for step in path[:-1]]
+    shut = first_shut(start.q, start.q_gate, beside, MARGIN)
+    return path if shut is None else path[: shut + 1]
+
+
 def _plan(start: Evidence, path: tuple[Evidence, ...], alpha: float) -> LookPlan:
+    placebo = tuple(step.placebo[-1] for step in path)
     feasible = path[-1].exposed >= start.devices
     if feasible:
         reason = f"{len(path)} rings reach all {start.devices} devices"
@@ -167,6 +180,8 @@ def _plan(start: Evidence, path: tuple[Evidence, ...], alpha: float) -> LookPlan
             f"max_harmed = {start.max_harmed} cannot be certified on {start.devices} devices {background}: "
             f"{len(path)} rings reach {path[-1].exposed}"
         )
+        if first_shut(start.q, start.q_gate, placebo[-1:], MARGIN) is not None:
+            reason += f", and the last of them is never read: q_gate = {start.q_gate:g} is below what fails by itself"
     return LookPlan(
         devices=start.devices,
         max_harmed=start.max_harmed,
@@ -177,7 +192,7 @@ def _plan(start: Evidence, path: tuple[Evidence, ...], alpha: float) -> LookPlan
         q_gate=start.q_gate,
         canary=start.canary,
         sizes=tuple(step.exposed for step in path),
-        placebo=tuple(step.placebo[-1] for step in path),
+        placebo=placebo,
         tests=tuple(step.test for step in path),
         thetas=tuple(step.theta for step in path),
         feasible=feasible,
@@ -195,6 +210,7 @@ def can_plan(
     canary: int = 0,
     *,
     most_looks: int = MOST_LOOKS,
+    gated: bool = True,
 ) -> bool:
     """Say whether the looks reach everyone, without looking for the best plan. Arguments as `plan_looks`."""
     noise = q * devices
@@ -204,9 +220,8 @@ def can_plan(
         spread = (MARGIN + normal_quantile(confidence)) * math.sqrt(noise * (1.0 + kappa))
         if max_harmed < min(0.9 * spread, noise):
             return False
-    return plan_looks(
-        devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary, most_looks=most_looks, robust=False
-    ).feasible
+    terms = (devices, max_harmed, confidence, placebo_per_treated, q, q_gate, canary)
+    return plan_looks(*terms, most_looks=most_looks, robust=False, gated=gated).feasible
 
 
 def min_max_harmed(
@@ -218,12 +233,13 @@ def min_max_harmed(
     canary: int = 0,
     *,
     most_looks: int = MOST_LOOKS,
+    gated: bool = True,
 ) -> int:
     """Find the smallest `max_harmed` for which the looks reach everyone, by bisection. Arguments as `plan_looks`."""
 
     def feasible(budget: int) -> bool:
-        first = min(canary, budget)
-        return can_plan(devices, budget, confidence, placebo_per_treated, q, q_gate, first, most_looks=most_looks)
+        terms = (devices, budget, confidence, placebo_per_treated, q, q_gate, min(canary, budget))
+        return can_plan(*terms, most_looks=most_looks, gated=gated)
 
     z = MARGIN + normal_quantile(confidence)
     kappa = 1.0 / placebo_per_treated if placebo_per_treated else 0.0

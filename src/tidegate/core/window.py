@@ -81,33 +81,6 @@ def certain_room(exposed: Count, confirmed: Count, max_harmed: int, canary: int)
     return max(0, min(max_harmed, canary + confirmed) - (exposed - confirmed))
 
 
-def placebo_gate(q_gate: float, placebo_count: int) -> int:
-    """Say up to how many silent placebo devices a ring is evaluated: g c + 3 sqrt(g c) + 2, rounded down.
-
-    A ring is evaluated, and frozen, at the first moment from `observe_s` on at which so few are silent; the treated
-    arm is not looked at for that. An outage waits; it neither passes nor blocks for ever. A bare share would lose
-    many rings by chance alone.
-
-    Args:
-        q_gate: background share that is put up with, in [0, 1).
-        placebo_count: c, placebo devices of the ring.
-    """
-    return int(placebo_gates(q_gate, np.asarray([placebo_count]))[0])
-
-
-def placebo_gates(q_gate: float, placebo_count: Counts) -> Counts:
-    """Say the same for many rings at once; `placebo_count` of any shape. Raises ValueError for what cannot be."""
-    if not 0 <= q_gate < 1 or np.any(placebo_count < 0):
-        raise ValueError("q_gate must lie in [0, 1) and placebo_count must not be negative")
-    mean = q_gate * placebo_count
-    return np.floor(mean + 3.0 * np.sqrt(mean) + 2.0).astype(np.int64)
-
-
-def gate_open(q_gate: float, placebo: int, silent_placebo: int, age_s: float, observe_s: float) -> bool:
-    """Say whether a ring may be evaluated and frozen now, `age_s` after its last lease."""
-    return age_s >= observe_s and silent_placebo <= placebo_gate(q_gate, placebo)
-
-
 def statistical_window(plan: LookPlan, rings: Sequence[RingCounts], ends: Sequence[int] | None = None) -> Count:
     """Say up to which place in the order of exposure devices may be exposed by the statistical rule.
 

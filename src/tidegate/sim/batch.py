@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tidegate.core.window import placebo_gates
+from tidegate.core.gating import placebo_gates
 from tidegate.sim.faults import Effects
 from tidegate.sim.outcome import Flags, Floats, Ints
 from tidegate.sim.scenario import Scenario

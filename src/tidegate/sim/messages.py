@@ -124,7 +124,8 @@ def _result(world: World, recorder: Recorder) -> MessageRun:
         ending = Ending.HALTED
     elif server.rollout.phase is PlanState.CLOSED or _everyone_is_through(world):
         ending = Ending.COMPLETED
-    coverage_s = (checks.last_confirmed_ms - world.start.begin_ms) / 1000
+    last_ms = checks.last_confirmed_ms or world.timeline.now_ms  # where nobody confirmed: when the last lease ran out
+    coverage_s = (last_ms - world.start.begin_ms) / 1000
     return MessageRun(
         harmed=checks.harmed,
         ending=ending,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tidegate.core.assign import device_key
 from tidegate.core.caps import Cap
 from tidegate.core.errors import BadInput
-from tidegate.core.looks import LookPlan, certain_ring_count, plan_looks
+from tidegate.core.looks import LookPlan, certain_ring_count
 from tidegate.core.model import Budget, Candidate
 from tidegate.core.rollout import RolloutSpec
 from tidegate.core.roster import Roster
@@ -19,6 +19,7 @@ from tidegate.core.rounds import rounds
 from tidegate.core.wire import plain
 from tidegate.log.events import Act, Enrolled, Event
 from tidegate.sim.draws import late_devices, share_of
+from tidegate.sim.rule import looks_of
 from tidegate.sim.scenario import Scenario
 
 ROLLOUT = "rollout"
@@ -70,8 +71,7 @@ def begin(scenario: Scenario, rng: np.random.Generator) -> Start:
 
 def plan_of_scenario(scenario: Scenario, *, certain: bool) -> tuple[Budget, LookPlan | None]:
     """Give the budget and the looks that this scenario's rollout starts with; no looks for the certain rule alone."""
-    terms, devices = scenario.rollout, scenario.fleet.devices
-    main, late = scenario.budgets
+    terms, late = scenario.rollout, scenario.budgets[1]
     budget = Budget(
         max_harmed=terms.max_harmed,
         confidence=terms.confidence,
@@ -84,18 +84,7 @@ def plan_of_scenario(scenario: Scenario, *, certain: bool) -> tuple[Budget, Look
     )
     if certain:
         return budget, None
-    looks = plan_looks(
-        devices,
-        main,
-        terms.confidence,
-        terms.placebo_per_treated,
-        scenario.background.rate,
-        terms.q_gate,
-        min(budget.first_ring, main),
-        attendance=1.0 - (scenario.late.share if scenario.late else 0.0),
-    )
-    wins = looks.feasible and looks.rings < certain_ring_count(devices, main, min(budget.first_ring, main))
-    return budget, looks if wins else None
+    return budget, looks_of(scenario)
 
 
 def _spec(scenario: Scenario, rng: np.random.Generator, labels: list[dict[str, str]]) -> RolloutSpec:

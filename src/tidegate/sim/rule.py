@@ -46,7 +46,9 @@ class Rule(Protocol):
         ...
 
 
-_KNOWN: dict[Scenario, LookPlan | None] = {}
+Terms = tuple[int, int, float, float, float, float, int, float]
+"""What the looks follow from: not the seed, so that runs of one scenario share them."""
+_KNOWN: dict[Terms, LookPlan | None] = {}
 """What another process has planned for this one."""
 
 
@@ -57,24 +59,31 @@ def planned(scenario: Scenario) -> tuple[Scenario, LookPlan | None]:
 
 def know(scenario: Scenario, looks: LookPlan | None) -> None:
     """Take over what another process has planned."""
-    _KNOWN[scenario] = looks
+    _KNOWN[_terms(scenario)] = looks
 
 
-@lru_cache(maxsize=256)
 def looks_of(scenario: Scenario) -> LookPlan | None:
     """Plan the looks as the planner does before a rollout starts; None where the certain rule carries the fleet."""
-    if scenario in _KNOWN:
-        return _KNOWN[scenario]
-    terms, main = scenario.rollout, scenario.budgets[0]
-    looks = plan_looks(
+    terms = _terms(scenario)
+    return _KNOWN[terms] if terms in _KNOWN else _looks(terms)
+
+
+def _terms(scenario: Scenario) -> Terms:
+    terms = scenario.rollout
+    return (
         scenario.fleet.devices,
-        main,
+        scenario.budgets[0],
         terms.confidence,
         terms.placebo_per_treated,
         scenario.background.rate,
         terms.q_gate,
         scenario.first_ring,
-        attendance=1.0 if scenario.late is None else 1.0 - scenario.late.share,
+        1.0 if scenario.late is None else 1.0 - scenario.late.share,
     )
-    sooner = looks.rings < certain_ring_count(scenario.fleet.devices, main, scenario.first_ring)
+
+
+@lru_cache(maxsize=256)
+def _looks(terms: Terms) -> LookPlan | None:
+    looks = plan_looks(*terms[:7], attendance=terms[7])
+    sooner = looks.rings < certain_ring_count(looks.devices, looks.max_harmed, looks.canary)
     return looks if looks.feasible and sooner else None

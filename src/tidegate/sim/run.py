@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -81,7 +82,10 @@ def _jobs(scenario: Scenario, fidelity: str) -> list[Job]:
         size = 1
     counts = [min(size, scenario.replicates - start) for start in range(0, scenario.replicates, size)]
     seeds = np.random.SeedSequence(scenario.seed).spawn(len(counts))
-    return [(scenario, fidelity, seed, count) for seed, count in zip(seeds, counts, strict=True)]
+    # By messages a run has its seed from the scenario, so that each can be played again alone.
+    step = 1 if fidelity == "messages" else 0
+    own = [replace(scenario, seed=scenario.seed + step * place) for place in range(len(counts))]
+    return [(one, fidelity, seed, count) for one, seed, count in zip(own, seeds, counts, strict=True)]
 
 
 def _play(job: Job) -> Runs:

@@ -217,6 +217,8 @@ def parse_scenario(text: str, name: str = "scenario") -> Scenario:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{name} is no TOML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise BadInput(f"{name} is no TOML that can be read: tables or lists are nested too deeply") from error
     return scenario_of(found, name)
 
 

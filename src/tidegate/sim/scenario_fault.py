@@ -22,6 +22,8 @@ LIES = ("healthy", "sick", "announce")
 ALWAYS = ("byzantine", "clock_skew", "bad_network")
 """Faults that last from the start to the end unless told otherwise."""
 MOST_LOST = 0.5
+OF_ONE_KIND = {"offset_s": "clock_skew", "lie": "byzantine", "site_devices": "interference"}
+"""Keys that mean something for one kind alone: elsewhere they are refused, since whoever wrote them meant another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,12 @@ class Fault:
 
 
 def checked_fault(where: str, values: dict[str, Any]) -> Fault:
-    """Make a fault of its checked values. Raises BadInput naming a key that another one excludes."""
-    if values.get("kind") in ALWAYS:
+    """Make a fault of its checked values. Raises BadInput naming a key that its kind excludes."""
+    kind = values.get("kind", FAULTS[0])
+    for key, owner in OF_ONE_KIND.items():
+        if key in values and kind != owner:
+            raise BadInput(f"{where}.{key}: belongs to {owner}, not to {kind}")
+    if kind in ALWAYS:
         values = {"start_s": 0.0, "duration_s": MOST_SECONDS, **values}
     fault = Fault(**values)
     if fault.kind == "bad_network" and fault.share > MOST_LOST:
