@@ -128,8 +128,10 @@ def exact_target(now: Evidence, margin: float, most: int) -> int:
         unlucky, totals = _few_failures(treated, placebo, weight, margin)
 
         def passes(target: int) -> bool:
+            if target <= now.max_harmed:
+                return True
             cdf = harm_cdf(now.max_harmed, n, target, now.q_gate)
-            return target <= now.max_harmed or max(tail_of(cdf, kappa, s)(unlucky) for s in totals) <= now.alpha
+            return all(tail_of(cdf, kappa, s)(unlucky) <= now.alpha for s in totals)
 
     return _furthest(passes, n, most)
 
@@ -172,7 +174,7 @@ def _few_failures(treated: float, placebo: float, kappa: float, margin: float) -
     order = np.argsort(difference)
     unlucky = order[min(int(np.searchsorted(np.cumsum(weight[order]), normal_cdf(margin))), len(order) - 1)]
     most = math.ceil(treated + placebo + margin * math.sqrt(treated + placebo)) if kappa > 0 else 0
-    return float(difference[unlucky]), tuple(sorted({0, most // 4, most // 2, most}))
+    return float(difference[unlucky]), tuple(sorted({0, most // 4, most // 2, most}, reverse=True))
 
 
 def _tail(now: Evidence, target: int, t: float, variance: float) -> float:

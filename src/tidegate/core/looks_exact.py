@@ -121,11 +121,16 @@ def tail_of(cdf: Floats, kappa: float, total: int) -> Callable[[float], float]:
         pmf = np.diff(cdf, prepend=0.0)
         keep = np.flatnonzero(pmf > 1e-18)
         return lambda t: float(pmf[keep] @ normal_cdf((t - keep) / sd))
-    centre, width = total * kappa / (1.0 + kappa), 10.0 * sd / (1.0 + kappa) + 10.0
-    b = np.arange(max(0, math.floor(centre - width)), min(total, math.ceil(centre + width)) + 1, dtype=np.float64)
-    weight = binomial_pmf(b, total, kappa / (1.0 + kappa))
-    shift = kappa * total - (1.0 + kappa) * b
+    weight, shift = _split(kappa, total)
     return lambda t: float(weight @ _at(cdf, np.floor(t + shift + 1e-9)))
+
+
+@lru_cache(maxsize=512)
+def _split(kappa: float, total: int) -> tuple[Floats, Floats]:
+    """How `total` failures fall on the arms: the probability of each split, and what it takes from t. Read only."""
+    centre, width = total * kappa / (1.0 + kappa), 10.0 * math.sqrt(kappa * total) / (1.0 + kappa) + 10.0
+    b = np.arange(max(0, math.floor(centre - width)), min(total, math.ceil(centre + width)) + 1, dtype=np.float64)
+    return binomial_pmf(b, total, kappa / (1.0 + kappa)), kappa * total - (1.0 + kappa) * b
 
 
 def shared_kappa(treated: Sequence[int], placebo: Sequence[int]) -> tuple[float, tuple[bool, ...]]:
