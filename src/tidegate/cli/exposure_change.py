@@ -68,7 +68,8 @@ def say_change(before: dict[str, Any], after: dict[str, Any], moved: int) -> Non
     columns = ("vendor", "devices before", "value lost before", "devices after", "value lost after")
     table("Vendors", columns, rows, empty="")
     out(
-        f"{moved:,} devices move. Concentration of shares {before['hhi']:.3f} -> {after['hhi']:.3f},"
+        f"{moved:,} device{' moves' if moved == 1 else 's move'}."
+        f" Concentration of shares {before['hhi']:.3f} -> {after['hhi']:.3f},"
         f" of what falls {before['hhi_failure_weighted']:.3f} -> {after['hhi_failure_weighted']:.3f}."
     )
 

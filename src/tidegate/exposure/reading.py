@@ -30,6 +30,8 @@ ENTRY = COMMON | {"name", "count", "components", "labels", "fails"}
 GROUP = COMMON | {"alive", "devices", "select", "function", "fails"}
 SERVICE = COMMON | {"needs", "value_per_h", "approver"}
 KINDS = ("content", "code")
+MOST_DEVICES = 2_000_000_000
+"""Devices in one estate: the kernel counts them in 32 bits."""
 
 
 def read_estate(path: Path | str, devices: Sequence[DeviceClass] = ()) -> Estate:
@@ -66,6 +68,8 @@ def estate_of(top: Spot, devices: Sequence[DeviceClass] = ()) -> Estate:
         vendors.setdefault(part.vendor, None)
     classes = [*devices, *_entries(parts.get("devices"), "devices", components)]
     groups = _groups(parts.get("groups"), components, classes)
+    if (total := sum(one.count for one in classes)) > MOST_DEVICES:
+        raise top.wrong(f"the estate has {total:,} devices; there may be {MOST_DEVICES:,}")
     services = _services(parts["services"], Names(services={}, groups=groups, components=components, vendors=vendors))
     return Estate(vendors, components, tuple(classes), groups, services, top.source)
 
@@ -117,6 +121,8 @@ def _entries(spot: Spot | None, what: str, components: dict[str, Component]) -> 
         said = one.fields(f"an entry of {what}", ENTRY)
         name = _optional(said, "name", "a name") or f"{what}[{number}]"
         count = said["count"].whole("count") if "count" in said else 1
+        if count > MOST_DEVICES:
+            raise said["count"].wrong(f"count must be at most {MOST_DEVICES:,}, not {count:,}")
         labels = said["labels"].mapping("labels") if "labels" in said else {}
         found.append(
             DeviceClass(

@@ -39,6 +39,7 @@ def board_report(estate: Estate, made_s: float, budget: int, history: list[dict[
     alone = {name: [v for v in row["single_points"] if v in vendors] for name, row in before["services"].items()}
     worst = sorted((name for name in alone if alone[name]), key=lambda name: (-values[name], name))
     ranked = sorted(before["vendors"].items(), key=lambda pair: (-pair[1]["loss_share"], -pair[1]["devices"], pair[0]))
+    maps = [("today", before)] + ([(f"after moving {plan.moved:,} devices", after)] if plan.moved else [])
     environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(files("tidegate.exposure").joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
@@ -53,7 +54,7 @@ def board_report(estate: Estate, made_s: float, budget: int, history: list[dict[
         top=ranked[0] if ranked else None,
         pairs=before["pairs"][:ROWS],
         valued=any(service.value_per_h is not None for service in estate.services.values()),
-        heat=_picture(heat_map([("today", before), (f"after moving {plan.moved:,} devices", after)])),
+        heat=_picture(heat_map(maps)),
         graphs=[_picture(service_graph(estate, name, alone[name][:1])) for name in worst[:GRAPHS]],
         trend=_picture(trend_picture(history)) if history else None,
     )

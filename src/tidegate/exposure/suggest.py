@@ -2,8 +2,8 @@
 
 A service is freed if some vendor took it alone before, and none does afterwards. Every plan is checked by the kernel.
 The bound: a freed service needs, for each vendor, enough of its groups to lose fewer devices to that vendor than they
-can spare. Splitting what that costs among all places where a group is needed counts no device twice, so the fractional
-knapsack over these shares is at least what any plan can free.
+can spare. Splitting what that costs among all places where a group is needed counts no device twice, so the knapsack
+over these shares is at least what any plan can free.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from tidegate.exposure.estate import AtLeast, Estate, Kind, Named, Need
 from tidegate.exposure.kernel import arrays_of
+from tidegate.exposure.knapsack import most_value
 from tidegate.exposure.moves import Move, can_replace, swap_devices
 from tidegate.exposure.tree import in_order
 
@@ -127,7 +128,7 @@ class _Needing:
         return (math.inf if taken else 0.0), frozenset()
 
     def bound(self, budget: int) -> float:
-        """Give the most value that any plan can free: fractional knapsack over each service's share of the cost."""
+        """Give the most value that any plan can free: a knapsack over each service's share of the cost."""
         places = self._places()
         overlap = self._overlap()
 
@@ -139,12 +140,7 @@ class _Needing:
             weight = sum(self.parting(service, vendor, share)[0] for vendor in vendors)
             if weight < math.inf and self.values[service] > 0 and service not in self.hopeless:
                 weights.append((weight, self.values[service]))
-        left, found = float(budget), 0.0
-        for weight, value in sorted(weights, key=lambda pair: pair[0] / pair[1]):
-            part = 1.0 if weight <= left else left / weight
-            found += part * value
-            left -= part * weight
-        return found
+        return most_value(weights, budget)
 
     def _places(self) -> dict[str, int]:
         """Count in how many places each group is needed, over all services that a vendor takes, written out in full."""

@@ -29,6 +29,12 @@ BAD = {
     "at_least 0": (HEAD + "services:\n  S: {needs: {at_least: 0, of: [A]}}\n", 6, "at least 1"),
     "negative count": (HEAD.replace("count: 2", "count: -2") + "services: {S: A}\n", 4, "at least 0"),
     "count of a half": (HEAD.replace("count: 2", "count: 1.5") + "services: {S: A}\n", 4, "whole number"),
+    "count beyond counting": (HEAD.replace("count: 2", "count: 2_000_000_001") + "services: {S: A}\n", 4, "at most"),
+    "too many in all": (
+        HEAD.replace("}]}", "}, {count: 2_000_000_000}]}") + "services: {S: A}\n",
+        1,
+        "2,000,000,002 devices",
+    ),
     "alive true": (HEAD.replace("alive: 1", "alive: true") + "services: {S: A}\n", 4, "whole number"),
     "alive 120%": (HEAD.replace("alive: 1", "alive: 120%") + "services: {S: A}\n", 4, "from 0% to 100%"),
     "twice": (HEAD + "services:\n  S: A\n  S: A\n", 7, "twice"),
