@@ -30,7 +30,7 @@ def large_case(devices: int = 40_000, technicians: int = 500, sites: int = 200, 
     found: dict[str, Service] = {}
     batches: list[Batch] = []
     for n, size in enumerate(sizes):
-        below = tuple({f"s{j}" for j in draw.integers(0, n, 2)}) if n and draw.random() < 0.5 else ()
+        below = tuple(dict.fromkeys(f"s{j}" for j in draw.integers(0, n, 2))) if n and draw.random() < 0.5 else ()
         needs = max(1, int(size * draw.choice([0.5, 0.8, 1.0])))
         found[f"s{n}"] = Service(f"s{n}", float(draw.integers(1, 100)), needs, below)
         parts = min(int(draw.integers(1, 130)), int(size))

@@ -261,18 +261,23 @@ def _travel(root: Place, homes: list[str], works: list[str]) -> tuple[tuple[str,
 def can_be_reached(case: Case, places: list[Place]) -> list[tuple[str, Place]]:
     """Name the first batch that nobody can repair: no skill, no way, or no shift long enough."""
     at = {site: i for i, site in enumerate(case.sites)}
+    home = np.array([at[t.site] for t in case.technicians])
+    longest = np.array([_longest(t) for t in case.technicians])
+    able_of: dict[frozenset[str], np.ndarray] = {}
     known: dict[tuple[str, frozenset[str]], float] = {}
     for batch, place in zip(case.batches, places, strict=True):
         key = (batch.site, batch.skills)
         if key not in known:
-            able = [t for t in case.technicians if batch.skills <= t.skills]
-            if not able:
+            if batch.skills not in able_of:
+                able_of[batch.skills] = np.array([batch.skills <= t.skills for t in case.technicians])
+            able = able_of[batch.skills]
+            if not able.any():
                 return [(f"no technician has the skill {', '.join(sorted(batch.skills))}", place)]
-            near = [t for t in able if np.isfinite(case.travel_h[at[t.site], at[batch.site]])]
-            if not near:
-                homes = ", ".join(sorted({t.site for t in able}))
+            near = able & np.isfinite(case.travel_h[home, at[batch.site]])
+            if not near.any():
+                homes = ", ".join(sorted({case.sites[one] for one in home[able]}))
                 return [(f"no way is given from {homes} to {batch.site}: add it to travel_min", place)]
-            known[key] = max(_longest(t) for t in near)
+            known[key] = float(longest[near].max())
         if batch.hours > known[key] and batch.count:
             return [(f"{batch.hours * 60:g} minutes fit into no shift of those who may do it", place)]
     return []

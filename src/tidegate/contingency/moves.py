@@ -12,6 +12,8 @@ from tidegate.contingency.case import Case
 from tidegate.contingency.orders import close
 
 MOST_MOVES = 300
+FEWEST_MOVES = 5
+"""Below this, the pass that says what the order costs before any move is dearer than what the moves bring."""
 WORK_PER_CASE = 0.4
 """Seconds that all moves together may take on a slow machine, by the estimate below; counted, never timed."""
 SMALL_DEVICES = 40
@@ -24,7 +26,8 @@ def moves_for(groups: Groups) -> int:
     needed = sum(service.needs for service in case.services.values())
     table = sum(len(members) for members in groups.members.values()) * len(case.technicians)
     estimate_s = needed * 15e-6 + len(case.services) * 60e-6 + table * 10e-9
-    return int(min(MOST_MOVES, WORK_PER_CASE / max(estimate_s, 1e-9)))
+    moves = int(min(MOST_MOVES, WORK_PER_CASE / max(estimate_s, 1e-9)))
+    return moves if moves >= FEWEST_MOVES else 0
 
 
 def move_services(groups: Groups, order: list[str], cost: float, random: Random, moves: int) -> list[str]:

@@ -105,8 +105,9 @@ class _Odds:
             importance = {event: {"structural": structural.get(event)} for event in events}
             return _answer(None, between, [cause[2:] for cause in missing], importance)
         p = odds.probability(diagram, fails)
+        slopes = odds.derivatives(diagram, fails)
         importance = {
-            event: {**_importance(odds, diagram, fails, self.view.causes.get(event, ()), p)}
+            event: {**_importance(odds, diagram, fails, slopes, self.view.causes.get(event, ()), p)}
             | {"structural": structural.get(event)}
             for event in events
         }
@@ -116,17 +117,17 @@ class _Odds:
         """Birnbaum's importance with every event as likely as not: it needs no probabilities."""
         if cuts.diagram is None:
             return {}
-        even = dict.fromkeys(events, HALF)
-        return {
-            event: solver.solver.probability(cuts.diagram, {**even, event: 1.0})
-            - solver.solver.probability(cuts.diagram, {**even, event: 0.0})
-            for event in events
-        }
+        return solver.solver.derivatives(cuts.diagram, dict.fromkeys(events, HALF))
 
 
-def _importance(odds: Solver, diagram: int, fails: dict[str, float], causes: tuple[str, ...], p: float) -> Json:
+def _importance(
+    odds: Solver, diagram: int, fails: dict[str, float], slopes: dict[str, float], causes: tuple[str, ...], p: float
+) -> Json:
     """Birnbaum: how much the chance changes if the event is certain. Criticality: the part of it that would vanish."""
-    known = [cause for cause in causes if cause in fails]
+    known = [cause for cause in causes if cause in slopes]
+    if len(known) == 1:
+        slope = slopes[known[0]]
+        return {"birnbaum": slope, "criticality": fails[known[0]] * slope / p if p else 0.0}
     sure = odds.probability(diagram, {**fails, **dict.fromkeys(known, 1.0)})
     never = odds.probability(diagram, {**fails, **dict.fromkeys(known, 0.0)})
     return {"birnbaum": sure - never, "criticality": (p - never) / p if p else 0.0}

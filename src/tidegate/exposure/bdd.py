@@ -191,6 +191,28 @@ class Solver:
             return found
         return self.bdd.more_than(built, gate.tolerates)
 
+    def derivatives(self, diagram: int, fails: Mapping[str, float]) -> dict[str, float]:
+        """Give Birnbaum's importance of every event in `support`: P(top, if it fails) - P(top, if it does not).
+
+        One pass up for probabilities, one down for the chance that a path comes through a node; linear in the nodes.
+        """
+        bdd, chance, found = self.bdd, {0: 0.0, 1: 1.0}, dict[str, float]()
+        inner = _below(bdd, diagram)
+        for node in inner:
+            p = fails[self.names[bdd.var[node]]]
+            chance[node] = p * chance[bdd.high[node]] + (1.0 - p) * chance[bdd.low[node]]
+        reach = dict.fromkeys(inner, 0.0)
+        if inner:
+            reach[diagram] = 1.0
+        for node in sorted(inner, key=lambda one: bdd.var[one]):
+            name, low, high = self.names[bdd.var[node]], bdd.low[node], bdd.high[node]
+            p = fails[name]
+            found[name] = found.get(name, 0.0) + reach[node] * (chance[high] - chance[low])
+            for into, weight in ((high, p), (low, 1.0 - p)):
+                if into > 1:
+                    reach[into] += reach[node] * weight
+        return found
+
     def support(self, diagram: int) -> list[str]:
         """Name the events that a diagram depends on, in the order of the variables."""
         seen, stack, found = {0, 1}, [diagram], set[int]()

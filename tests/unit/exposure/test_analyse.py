@@ -65,6 +65,17 @@ def test_probability_is_the_sum_over_all_outcomes(estate: Json) -> None:
         for name in estate["services"]:
             by_hand = probability(chances, lambda failed, name=name: down(name, failed))
             assert found[name]["probability"] == pytest.approx(by_hand, abs=1e-12)
+            for event, row in found[name]["importance"].items():
+                kind = "v" if by == "vendor" else "c"
+                causes = {one for one in chances if one in ((kind, event), ("g", event))}
+                causes |= {("c", n) for n, c in estate["components"].items() if by == "vendor" and c["vendor"] == event}
+                sure, never = (
+                    probability(
+                        {**chances, **dict.fromkeys(causes, sure)}, lambda failed, name=name: down(name, failed)
+                    )
+                    for sure in (1.0, 0.0)
+                )
+                assert row["birnbaum"] == pytest.approx(sure - never, abs=1e-12)
 
 
 @settings(max_examples=40)
