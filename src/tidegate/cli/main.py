@@ -53,6 +53,7 @@ for _path, _name, _help in (
     ("tidegate.cli.policy:app", "policy", "What one operator may not do alone, and what devices must prove."),
     ("tidegate.cli.exposure:app", "exposure", "Which services fall if a vendor fails, and what would change that."),
     ("tidegate.cli.backup:app", "backup", "Back up a control plane, verify a backup, restore one."),
+    ("tidegate.cli.bench:app", "bench", "Load a control plane with devices that speak the real protocol."),
     ("tidegate.cli.ledger:app", "ledger", "Verify the ledger, prove an entry, watch it grow."),
     ("tidegate.cli.contingency:app", "contingency", "Check contingency plans; pack them for when everything is down."),
     ("tidegate.cli.drill:app", "drill", "Try contingency plans with a clock: on a real test fleet, or at a table."),

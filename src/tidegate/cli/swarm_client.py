@@ -1,0 +1,165 @@
+"""Many devices on few connections: requests go out when they are due, answers call back, latencies are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+Done = Callable[[int, bytes, float], None]
+"""Called with status (0: the connection broke), body, and the Retry-After in seconds (0: none)."""
+STEPS_PER_DECADE, DECADES, LEAST_S = 20, 7, 1e-4
+TIMEOUT_S = 30.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came back, and how long it took: a histogram with steps of 12 %."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    steps: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(STEPS_PER_DECADE * DECADES + 2, dtype=np.int64)
+    )
+    slowest_s: float = 0.0
+
+    def add(self, kind: str, status: int, took_s: float) -> None:
+        """Count one answer; its time only if it was one."""
+        self.statuses[f"{kind} {status or 'broken'}"] += 1
+        if status:
+            self.slowest_s = max(self.slowest_s, took_s)
+            place = int(np.log10(max(took_s, LEAST_S) / LEAST_S) * STEPS_PER_DECADE) + 1
+            self.steps[min(place, len(self.steps) - 1)] += 1
+
+    def merge(self, other: Tally) -> None:
+        """Take up what another process has counted."""
+        self.statuses += other.statuses
+        self.steps += other.steps
+        self.slowest_s = max(self.slowest_s, other.slowest_s)
+
+    def quantile_s(self, share: float) -> float:
+        """Give the time within which this share was answered, to the upper end of its step."""
+        total = int(self.steps.sum())
+        if not total:
+            return float("nan")
+        place = int(np.searchsorted(np.cumsum(self.steps), share * total))
+        return min(LEAST_S * 10 ** (place / STEPS_PER_DECADE), self.slowest_s)
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection; it knows HTTP answers with a length, which is all that the server gives."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._data = b""
+        self._done: Done | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._pool.idle(self)
+
+    def send(self, message: bytes, done: Done) -> None:
+        self._done = done
+        assert self._transport is not None
+        self._transport.write(message)
+
+    def data_received(self, data: bytes) -> None:
+        self._data = data if not self._data else self._data + data
+        end = self._data.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._data[:end].lower()
+        at = head.find(b"content-length:")
+        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if len(self._data) < end + 4 + length:
+            return
+        body, done = self._data[end + 4 : end + 4 + length], self._done
+        self._data, self._done = b"", None
+        at = head.find(b"retry-after:")
+        wait_s = float(head[at + 12 :].split(b"\r\n", 1)[0]) if at >= 0 else 0.0
+        closing = b"connection: close" in head
+        if done is not None:
+            done(int(head[9:12]), body, wait_s)
+        if closing and self._transport is not None:
+            self._transport.close()
+        else:
+            self._pool.idle(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        done, self._done, self._transport = self._done, None, None
+        if done is not None:
+            done(0, b"", 0.0)
+        self._pool.lost(self)
+
+
+class Pool:
+    """Sends what is due over a fixed number of connections; what finds none free waits, and its clock runs."""
+
+    def __init__(self, host: str, port: int, connections: int) -> None:
+        self._host, self._port, self._wanted = host, port, connections
+        self._idle: deque[_Connection] = deque()
+        self._due: list[tuple[float, int, bytes | Callable[[], bytes], Done]] = []
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._open = 0
+        self._opening: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+    async def start(self) -> None:
+        """Open the connections. Raises OSError if nobody listens."""
+        for _ in range(self._wanted):
+            await self._loop.create_connection(lambda: _Connection(self), self._host, self._port)
+
+    def at(self, due_s: float, message: bytes | Callable[[], bytes], done: Done) -> None:
+        """Send at a moment of the loop's clock, or as soon after as a connection is free."""
+        self._number += 1
+        heapq.heappush(self._due, (due_s, self._number, message, done))
+        if self._idle:
+            self._pump()
+
+    def idle(self, connection: _Connection) -> None:
+        """Take a connection that is free; called by itself."""
+        self._idle.append(connection)
+        self._pump()
+
+    def lost(self, connection: _Connection) -> None:
+        """Replace a connection that broke."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self.closed:
+            task = self._loop.create_task(self._reopen())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _reopen(self) -> None:
+        while not self.closed:
+            await asyncio.sleep(0.2)
+            try:
+                await self._loop.create_connection(lambda: _Connection(self), self._host, self._port)
+                return
+            except OSError:
+                continue
+
+    def _pump(self) -> None:
+        now = self._loop.time()
+        while self._idle and self._due and self._due[0][0] <= now:
+            _, _, message, done = heapq.heappop(self._due)
+            self._idle.popleft().send(message if isinstance(message, bytes) else message(), done)
+        if self._idle and self._due and not self.closed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._due[0][0], self._pump)
+
+    def close(self) -> None:
+        """Let all connections go."""
+        self.closed = True
+        for connection in self._idle:
+            if connection._transport is not None:
+                connection._transport.close()
