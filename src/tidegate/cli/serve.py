@@ -18,7 +18,7 @@ from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger import open_ledger
-from tidegate.cli.serve_collector import OneServer, collector_token, make_server, serve_collector
+from tidegate.cli.serve_collector import OneServer, collector_token, make_server, run_loop, serve_collector
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
@@ -88,10 +88,10 @@ def serve(
     tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
     with contextlib.suppress(KeyboardInterrupt):
         if role == "collector":
-            asyncio.run(serve_collector(place, controller or [], ends[0], tls, rates))
+            run_loop(serve_collector(place, controller or [], ends[0], tls, rates))
             return
         opened = _open_log(place, log, log_password_file, standby)
-        asyncio.run(_serve(place, opened, ends, tls, rates, role))
+        run_loop(_serve(place, opened, ends, tls, rates, role))
 
 
 def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) -> Log:

@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -51,6 +51,16 @@ def make_server(app: Any, end: tuple[str, int], tls: dict[str, Any]) -> OneServe
             **tls,
         )
     )
+
+
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run a server: on uvloop where there is one, which answers about twice as many."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(work)
+        return
+    uvloop.run(work)
 
 
 def collector_token(place: Home) -> str:

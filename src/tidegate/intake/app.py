@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tidegate.control.controller import Controller
@@ -16,7 +15,8 @@ from tidegate.core.errors import TidegateError
 from tidegate.intake import announce, enrol, renew, reports
 from tidegate.intake.copies import CopyWatch
 from tidegate.intake.counts import IntakeCounts
-from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, serve_file, too_often
+from tidegate.intake.files import RepositoryFiles
+from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, too_often
 from tidegate.intake.identity import Epochs, TooOften
 from tidegate.intake.limits import Limits, Rates
 from tidegate.log.port import Overloaded
@@ -50,7 +50,7 @@ class IntakeApp:
         self.copies = CopyWatch()
         self.epochs = Epochs()
         self.counts = IntakeCounts()
-        self._files = StaticFiles(directory=repository)
+        self._files = RepositoryFiles(repository)
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
         """Answer one request (ASGI)."""
@@ -58,7 +58,7 @@ class IntakeApp:
             return
         path: str = scope["path"]
         if path.startswith("/repo/"):
-            await serve_file(self._files, scope, receive, send_message)
+            await self._files(scope, receive, send_message)
             return
         began = time.perf_counter()
         reply = await self._reply(scope, receive, path)

@@ -20,11 +20,11 @@ from pathlib import Path
 import httpx
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, ProcessCollector, generate_latest
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tidegate.core.errors import TidegateError
 from tidegate.intake.counts import IntakeCounts
+from tidegate.intake.files import RepositoryFiles
 from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, answered, encoder
 from tidegate.intake.http import (
     MOST_BODY,
@@ -35,7 +35,6 @@ from tidegate.intake.http import (
     problem_of,
     read_body,
     send,
-    serve_file,
     too_often,
 )
 from tidegate.intake.limits import Limits, Rates
@@ -74,7 +73,7 @@ class CollectorApp:
         self._token = token
         self.secrets = secrets
         self.limits = Limits(rates)
-        self._files = StaticFiles(directory=repository, check_dir=False)
+        self._files = RepositoryFiles(repository)
         self._queue: deque[_Waiting] = deque()
         self._news = asyncio.Event()
         self._verify = verify
@@ -103,7 +102,7 @@ class CollectorApp:
         if scope["type"] != "http":
             return
         if scope["path"].startswith("/repo/"):
-            await serve_file(self._files, scope, receive, send_message)
+            await self._files(scope, receive, send_message)
         elif scope["path"] == "/healthz":
             await send(send_message, ok({"alive": True}))
         elif scope["path"] == "/readyz":

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tidegate.control.devices import Replayed
@@ -109,15 +107,6 @@ async def send(send_message: Send, reply: Reply) -> None:
     ]
     await send_message({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send_message({"type": "http.response.body", "body": reply.body})
-
-
-async def serve_file(files: StaticFiles, scope: Scope, receive: Receive, send_message: Send) -> None:
-    """Serve one of the repository's files, which stand below /repo."""
-    inner = {**scope, "root_path": scope.get("root_path", "") + "/repo"}
-    try:
-        await files(inner, receive, send_message)
-    except HTTPException as error:
-        await send(send_message, problem(error.status_code, "Not found", "no such file in the repository"))
 
 
 def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
