@@ -1,0 +1,59 @@
+"""`tidegate bench swarm`: every device of a made-up fleet gets through, in each pattern of arrival."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tidegate.cli.swarm_client import Tally
+
+pytestmark = [pytest.mark.room("cli"), pytest.mark.room("intake")]
+
+
+def swarm(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tidegate", "bench", "swarm", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "bad-macs",
+        pytest.param("steady", marks=pytest.mark.slow),
+        pytest.param("herd", marks=pytest.mark.slow),
+        pytest.param("slow-loris", marks=pytest.mark.slow),
+    ],
+)
+def test_every_device_gets_through(pattern: str) -> None:
+    done = swarm("--devices", "200", "--pattern", pattern, "--rate", "400", "--most", "300", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["confirmed"] == 200
+    assert {name: said["statuses"][name] for name in ("poll 200", "announce 200", "report 200")} == {
+        "poll 200": 200,
+        "announce 200": 200,
+        "report 200": 200,
+    }
+    assert (said["statuses"].get("bad mac 401", 0) > 10) == (pattern == "bad-macs")
+    assert 0 < said["latency_ms"]["p50"] <= said["latency_ms"]["p99"] <= said["slowest_ms"]
+    assert said["server"]["cpu_s"] > 0
+
+
+def test_what_cannot_be_is_one_line() -> None:
+    done = swarm("--devices", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("tidegate: --devices must be between 1 and")
+
+
+def test_quantiles_are_right_to_one_step() -> None:
+    tally, times = Tally(), np.random.default_rng(1).lognormal(-4, 1, 5000)
+    for took_s in times:
+        tally.add("x", 200, float(took_s))
+    for share in (0.1, 0.5, 0.99, 1.0):
+        true_s = float(np.quantile(times, share))
+        assert true_s <= tally.quantile_s(share) * 1.001 <= true_s * 1.13
