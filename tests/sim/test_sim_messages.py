@@ -135,15 +135,15 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 def test_nothing_that_was_promised_breaks_under_faults(name: str) -> None:
     """Every limit is checked at every event by books of their own; here the harm is bounded besides."""
     for seed, rate in ((1, 0.3), (2, 0.05)):
-        world: dict[str, Any] = {"fleet": {"devices": 150}, "rollout": {"rollout_deadline_s": 3600}}
+        world: dict[str, Any] = {"fleet": {"devices": 100}, "rollout": {"rollout_deadline_s": 3600}}
         assert play(small(defect={"harm_rate": rate}, fault=FAULTS[name], **world), seed).harmed <= 20
 
 
 @pytest.mark.parametrize("name", ["a bad network", "a server that crashes", "clocks behind", "announcing without end"])
 def test_a_good_update_gets_through_faults_and_is_never_halted(name: str) -> None:
     calm: dict[str, Any] = {"defect": {"harm_rate": 0.0}, "background": {"silent_rate": 0.0}}
-    result = play(small(**calm, fleet={"devices": 150}, fault=FAULTS[name]), 3)
-    assert result.ending is Ending.COMPLETED and result.exposed == 150
+    result = play(small(**calm, fleet={"devices": 100}, fault=FAULTS[name]), 3)
+    assert result.ending is Ending.COMPLETED and result.exposed == 100
     if name == "a server that crashes":
         assert result.deaths > 3
 
@@ -155,7 +155,7 @@ def test_an_outage_of_everyone_holds_and_halts_nothing() -> None:
 
 
 def test_one_seed_is_one_run_and_another_is_another() -> None:
-    scenario = small(defect={"harm_rate": 0.3}, fault=FAULTS["all at once"], fleet={"devices": 100})
+    scenario = small(defect={"harm_rate": 0.3}, fault=FAULTS["all at once"], fleet={"devices": 60})
     assert play(scenario, 5).digest == play(scenario, 5).digest != play(scenario, 6).digest
 
 
@@ -169,10 +169,10 @@ def test_a_run_that_breaks_something_names_the_command_that_replays_it(monkeypat
 
 @pytest.mark.parametrize("from_file", [True, False])
 def test_the_replaying_command_replays(from_file: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scenario = small(defect={"harm_rate": 0.5}, fault=[{"kind": "bad_network", "share": 0.1}])
+    scenario = small(fleet={"devices": 60}, defect={"harm_rate": 0.5}, fault=[{"kind": "bad_network", "share": 0.1}])
     if from_file:
         path = tmp_path / "a scenario.toml"
-        path.write_text("[fleet]\ndevices = 300\n[rollout]\nmax_harmed = 20\n", encoding="utf-8")
+        path.write_text("[fleet]\ndevices = 60\n[rollout]\nmax_harmed = 20\n", encoding="utf-8")
         scenario = read_scenario(path)
     command = replay_command(scenario, 4).removeprefix("replay: ")
     program = Path(sys.executable).with_name("tidegate")

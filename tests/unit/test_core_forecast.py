@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.forecast import Cap, certain_rounds, forecast
+from tidegate.core.forecast import Cap, forecast
 from tidegate.core.looks import plan_looks
+from tidegate.core.ways_out import certain_rounds
 
 FLEET = 8_500_000
 
@@ -61,6 +62,16 @@ def test_a_background_above_the_gate_is_left_to_the_certain_rule() -> None:
     assert forecast(1737, hopeless.min_max_harmed, 0.999, q=0.1).feasible
 
 
+def test_what_takes_longer_than_the_deadline_cannot_be_done() -> None:
+    assert forecast(FLEET, 850, rollout_deadline_s=1800).feasible
+    short = forecast(FLEET, 850, rollout_deadline_s=1799)
+    assert not short.feasible and short.forecast_s is None and "time for 2" in short.reason
+    assert forecast(FLEET, short.min_max_harmed, rollout_deadline_s=1799).feasible
+    assert not forecast(300, 100, rollout_deadline_s=599).feasible
+    capped = forecast(FLEET, 850, caps=[Cap("site=ATL", 200, 1)])
+    assert not capped.feasible and "120000 s" in capped.reason and capped.ways_out[0].value is None
+
+
 def test_ways_that_lead_nowhere_are_said_to() -> None:
     found = forecast(FLEET, 3, 0.999, 4.0, 1e-3)
     assert [way.value is None for way in found.ways_out] == [False, True, True]
@@ -99,7 +110,7 @@ def test_it_is_plain_json() -> None:
     assert {"feasible", "reason", "rings", "time_limit_s", "forecast_s", "certain_s", "min_max_harmed"} <= set(told)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     devices=st.integers(1, 3_000_000),
     max_harmed=st.integers(1, 2000),

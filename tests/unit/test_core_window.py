@@ -47,7 +47,7 @@ def test_nobody_confirmed_opens_the_canary_at_most() -> None:
         assert window(plan, [pending], plan.sizes[0], 0) == plan.sizes[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_rollouts(), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_an_early_look_is_never_wider_than_the_final_one(
     rollout: tuple[LookPlan, list[RingCounts]], treated_pending: int, placebo_pending: int
@@ -61,7 +61,7 @@ def test_an_early_look_is_never_wider_than_the_final_one(
         assert statistical_window(plan, early) <= statistical_window(plan, final)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_rollouts())
 def test_a_look_opens_the_next_size_and_never_more(rollout: tuple[LookPlan, list[RingCounts]]) -> None:
     plan, rings = rollout

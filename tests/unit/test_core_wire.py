@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rollouts import spec_of
 
@@ -63,6 +63,7 @@ outers = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(outers)
 def test_what_is_written_is_read_again_the_same(value: Outer) -> None:
     data = encode(value)

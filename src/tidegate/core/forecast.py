@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidegate.core.looks import (
+    MOST_LOOKS,
     LookPlan,
-    can_plan,
-    certain_ring_count,
-    min_max_harmed,
     plan_looks,
     time_limit_rings,
 )
 from tidegate.core.looks_budget import budget_parts
-from tidegate.core.looks_design import MARGIN
+from tidegate.core.ways_out import WayOut, certain_rounds, least_budget, ways_within
 
 LATE_HARM = (
     "Harm that shows within the observation time is bounded by max_harmed; if only a share s of the harmed show it "
     "by then, by about max_harmed / s; harm that shows later by what was exposed meanwhile, and by nothing else."
 )
-_MOST_PLACEBO = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +29,6 @@ class Cap:
     group: str
     devices: int
     at_most: int
-
-
-@dataclass(frozen=True, slots=True)
-class WayOut:
-    """One change that would make an infeasible rollout feasible.
-
-    Attributes:
-        kind: "max_harmed", "placebo_per_treated" or "silent_rate".
-        value: the least change that does; None if no value of this one alone does.
-        sentence: for a person.
-    """
-
-    kind: str
-    value: float | None
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +45,7 @@ class Forecast:
     """The answer of `tidegate plan`. Times in seconds from the start to the last device confirmed; None: never.
 
     Attributes:
-        feasible: whether everyone is reached, by the statistical rule or, within the deadline, by the certain one.
+        feasible: whether everyone is reached within the deadline, by the statistical rule or by the certain one.
         reason: one sentence.
         rule: "statistical" or "certain": what carries the rollout.
         rings: number of rings of a good update; None if not feasible.
@@ -130,7 +112,7 @@ def forecast(
         late_share: share of devices that are away when their turn comes.
         late_return_s: when they come back.
         late_budget_share: share of max_harmed kept for them; counts only if there are any.
-        rollout_deadline_s: longest time that the certain rule may take for the rollout to count as feasible.
+        rollout_deadline_s: longest time that it may take to count as feasible, devices that are late left out.
         caps: groups with a cap; each takes at least devices / at_most observation times.
 
     Returns:
@@ -142,23 +124,28 @@ def forecast(
     main, late = budget_parts(max_harmed, late_budget_share if late_share > 0 else 0.0)
     ring_s = observe_s + poll_s
     first = min(canary or max_harmed, main)
-    plan = plan_looks(devices, main, confidence, placebo_per_treated, q, q_gate, first, attendance=1.0 - late_share)
+    allowed = math.floor(rollout_deadline_s / ring_s + 1e-9)
+    looks = max(1, min(MOST_LOOKS, allowed))
+    terms = (confidence, placebo_per_treated, q, q_gate)
+    plan = plan_looks(devices, main, *terms, first, attendance=1.0 - late_share, most_looks=looks)
     certain = certain_rounds(devices, main, first, q)
     certain_s = None if certain is None else certain * ring_s
     in_time = certain_s is not None and certain_s <= rollout_deadline_s
-    least = _least(devices, confidence, placebo_per_treated, q, q_gate, canary, rollout_deadline_s / ring_s)
+    least = least_budget(devices, *terms, canary, rollout_deadline_s / ring_s, looks)
     rings = plan.rings if plan.feasible else certain if in_time else None
     least = least if rings is None else min(least, max_harmed)
     if plan.feasible and certain is not None:
         rings = min(plan.rings, certain)
     slowest = max((math.ceil(cap.devices / cap.at_most) for cap in caps), default=0)
+    late_for = None if rings is None or max(rings, slowest) <= allowed else max(rings, slowest) * ring_s
+    rings = None if late_for else rings
     forecast_s = None if rings is None else max(rings, slowest) * ring_s
     limit_s = time_limit_rings(devices, max_harmed, confidence, canary) * ring_s
     protection = _protection(plan, rings, ring_s, caps)
     carried = "statistical" if plan.feasible and rings == plan.rings else "certain"
     return Forecast(
         feasible=rings is not None,
-        reason=_reason(plan, carried, rings, certain_s, rollout_deadline_s),
+        reason=_reason(plan, carried, rings, certain_s, rollout_deadline_s, late_for, looks),
         rule=carried,
         rings=rings,
         sizes=plan.sizes,
@@ -169,90 +156,10 @@ def forecast(
         late_s=_late_s(devices, late_share, late, q, late_return_s, ring_s),
         certain_s=certain_s,
         min_max_harmed=least,
-        ways_out=() if rings is not None else ways_out(plan, confidence, least),
+        ways_out=ways_within(plan, confidence, least, looks, late_for) if rings is None else (),
         protection=protection,
         mean_wait_s=sum(w.share * w.seconds for w in protection if w.who.startswith("ring")) if rings else None,
     )
-
-
-def certain_rounds(devices: int, max_harmed: int, canary: int, q: float) -> int | None:
-    """Count the observation times that the certain rule alone takes, or None if background uses up the budget.
-
-    A device that falls silent by itself never confirms and stays charged, so room shrinks to B - q n after n devices;
-    the rounds are the integral of dn / (B - q n) = ln(B / (B - q N)) / q. It ends before the roster where
-    q N, with some bad luck, reaches B.
-    """
-    rounds = certain_ring_count(devices, max_harmed, canary)
-    if q == 0:
-        return rounds
-    lost = q * devices
-    if lost + MARGIN * math.sqrt(lost) >= max_harmed and devices > max_harmed:
-        return None
-    if devices <= max_harmed:
-        return rounds
-    slower = -math.log1p(-lost / max_harmed) / q - devices / max_harmed
-    return rounds + math.ceil(slower - 1e-9)
-
-
-def ways_out(plan: LookPlan, confidence: float, least: int) -> tuple[WayOut, ...]:
-    """Find the three changes that would do, each alone: a larger budget, more placebo devices, a quieter outcome.
-
-    Args:
-        plan: an infeasible plan.
-        confidence: 1 - alpha.
-        least: the smallest feasible max_harmed.
-    """
-
-    def feasible(placebo: float, q: float) -> bool:
-        return can_plan(plan.devices, plan.max_harmed, confidence, placebo, q, plan.q_gate, plan.canary)
-
-    found = [WayOut("max_harmed", float(least), f"raise max_harmed to {least}")]
-    placebo = plan.placebo_per_treated
-    more = placebo
-    while more < _MOST_PLACEBO and not feasible(more, plan.q):
-        more = max(1.0, more * 2.0)
-    if feasible(more, plan.q):
-        value = math.ceil(_least_real(lambda p: feasible(p, plan.q), placebo, more))
-        found.append(WayOut("placebo_per_treated", float(value), f"run {value} placebo devices per treated one"))
-    else:
-        found.append(WayOut("placebo_per_treated", None, "no number of placebo devices alone would do"))
-    quiet = 1e-9
-    if plan.q > quiet and feasible(placebo, quiet):
-        log_q = _least_real(lambda s: feasible(placebo, math.exp(-s)), -math.log(plan.q), -math.log(quiet))
-        value = float(f"{math.exp(-log_q):.2g}")
-        value = value if feasible(placebo, value) else value * 0.97
-        found.append(
-            WayOut("silent_rate", value, f"choose an outcome that fails by itself at most {value:.2g} per device")
-        )
-    else:
-        found.append(WayOut("silent_rate", None, "no quieter outcome alone would do: the budget is too small"))
-    return tuple(found)
-
-
-def _least(
-    devices: int, confidence: float, placebo: float, q: float, q_gate: float, canary: int, most_rounds: float
-) -> int:
-    """The smallest budget that is feasible by either rule."""
-
-    def in_time(budget: int) -> bool:
-        rounds = certain_rounds(devices, budget, min(canary or budget, budget), q)
-        return rounds is not None and rounds <= most_rounds
-
-    statistical = min_max_harmed(devices, confidence, placebo, q, q_gate, canary)
-    if not in_time(statistical):
-        return statistical
-    low, high = 0, statistical
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if in_time(middle) else (middle, high)
-    return high
-
-
-def _least_real(feasible: Callable[[float], bool], low: float, high: float) -> float:
-    for _ in range(10):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if feasible(middle) else (middle, high)
-    return high
 
 
 def _late_s(
@@ -281,13 +188,24 @@ def _protection(plan: LookPlan, rings: int | None, ring_s: float, caps: Sequence
     return tenth + groups
 
 
-def _reason(plan: LookPlan, carried: str, rings: int | None, certain_s: float | None, deadline_s: float) -> str:
+def _reason(
+    plan: LookPlan,
+    carried: str,
+    rings: int | None,
+    certain_s: float | None,
+    deadline_s: float,
+    late_for: float | None,
+    looks: int,
+) -> str:
+    """One sentence; `late_for` is the time that a rollout would take which is right but for its deadline."""
+    if late_for:
+        return f"it takes {late_for:.0f} s, more than the deadline of {deadline_s:.0f} s"
     if carried == "statistical":
         return plan.reason
     if rings is not None:
         return f"the certain rule alone reaches all {plan.devices} devices in {rings} observation times"
+    time = f" and there is time for {looks} at most" if looks < MOST_LOOKS and not plan.feasible else ""
     if certain_s is None:
-        return f"{plan.reason}; the certain rule alone never ends, because background failures use up the budget"
-    return (
-        f"{plan.reason}; the certain rule alone takes {certain_s:.0f} s, more than the deadline of {deadline_s:.0f} s"
-    )
+        return f"{plan.reason}{time}; the certain rule alone never ends, because background failures use up the budget"
+    alone = f"the certain rule alone takes {certain_s:.0f} s, more than the deadline of {deadline_s:.0f} s"
+    return f"{plan.reason}{time}; {alone}"

@@ -67,7 +67,8 @@ class Columns:
         self._waiting = np.concatenate([self._waiting, treated[absent]])
         self._late_left += missed
         self._treated = treated if not len(absent) else np.delete(treated, absent)
-        self._placebo = np.delete(beside, self._absent(beside, float(at_s[0]))[0])
+        gone = self._absent(beside, float(at_s[0]))[0]
+        self._placebo = beside if not len(gone) else np.delete(beside, gone)
         dealt, rounds = self._through_caps(int(left[0]))
         terms = self.scenario.rollout
         return Leases(
@@ -192,7 +193,7 @@ class Order:
 
     def put_back(self, devices: Ids) -> None:
         """Put placebo devices at the head of what comes next."""
-        self._heads = np.concatenate([devices, self._heads])
+        self._heads = np.concatenate([devices, self._heads]) if len(self._heads) else devices
 
     def _settle(self, end: int) -> None:
         """Make sure that the first `end` devices are those of the lowest ranks."""
