@@ -26,7 +26,13 @@ class IntakeCounts:
             "tidegate_intake_shed", "Requests turned away because too much waited", registry=self.registry
         )
 
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
     def answered(self, route: str, status: int, took_s: float) -> None:
         """Count one request. `route` is one of a fixed few: a label must not grow with what strangers ask."""
-        self.requests.labels(route, str(status)).inc()
-        self.seconds.labels(route).observe(took_s)
+        known = self._known.get((route, status))
+        if known is None:  # looking a label up costs more than counting
+            known = self.requests.labels(route, str(status)), self.seconds.labels(route)
+            self._known[route, status] = known
+        known[0].inc()
+        known[1].observe(took_s)
