@@ -1,5 +1,8 @@
 """What trust costs on the path that grows with the fleet: a report's credential, an idle refresh, a new edition."""
 
+# The library re-exports these public names without saying so.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import hmac
