@@ -108,6 +108,6 @@ def verify(bundle: Path, /, *, key: str = "", home: Path | None = None) -> None:
         key: The key that must have signed it; default: that of the book on this machine.
         home: The control plane's directory.
     """
-    known = parse_key(key) if key else open_book(home).key
+    known = parse_key(key) if key else open_book(home).known_key()
     manifest = check_bundle(read_bytes(bundle, "the bundle"), known)
     out(f"It holds: {manifest['plans']} plans, made {manifest['made']}, signed by {known.text()}.")

@@ -191,16 +191,15 @@ def listing(*, home: Path | None = None, json: bool = False) -> None:
         return
     rows = [
         (
-            moment(one["at_ms"]),
-            one["drill"],
-            one["inject"],
+            moment(one["at_ms"])[:16],
+            one["drill"] if one["drill"] == one["inject"] else f"{one['drill']} ({one['inject']})",
             "passed" if one["passed"] else "FAILED",
             "-" if one["measures"]["restore_s"] is None else f"{one['measures']['restore_s']:.1f} s",
             ", ".join(one["participants"]),
         )
         for one in found
     ]
-    columns = ("when", "plan", "injected", "", "restored in", "participants")
+    columns = ("when, UTC", "plan", "", "restored in", "took part")
     table("Drills", columns, rows, empty="No drill is on record. Run one: tidegate drill run controller-lost")
 
 

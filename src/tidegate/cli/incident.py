@@ -100,15 +100,14 @@ def listing(*, home: Path | None = None, json: bool = False) -> None:
     rows = [
         (
             one.name,
-            moment(one.opened_ms),
-            "closed" if one.closed_ms else "open",
+            f"closed, {moment(one.opened_ms)[:16]}" if one.closed_ms else f"open, {moment(one.opened_ms)[:16]}",
             one.values.get("title", ""),
             {True: "major", False: "not major", None: "not decided"}[_judged(one).major],
             _next_clock(one, now),
         )
         for one in incidents.values()
     ]
-    columns = ("incident", "opened", "state", "title", "classified", "next report")
+    columns = ("incident", "opened, UTC", "title", "classified", "next report")
     table("Incidents", columns, rows, empty="No incident is on record. Open one: tidegate incident open TITLE")
 
 

@@ -173,4 +173,5 @@ def publish(
     make_directory(out_dir)
     for file, data in files.items():
         write_durably(out_dir / file, data)
-    out(f"Written: {len(files)} files in {out_dir}, {len(shown)} notices. Copy them to any web server.")
+    notices = f"{len(shown)} notice{'s' * (len(shown) != 1)}"
+    out(f"Written: {len(files)} files in {out_dir}, {notices}. Copy them to any web server.")

@@ -126,7 +126,7 @@ def keys(queue: str, file: Path, /, *, home: Path | None = None) -> None:
         file: CSV: an item's number or a device's name, and its key. Delete it afterwards.
         home: The control plane's directory.
     """
-    out(f"{_store(queue, home).import_keys(file):,} recovery keys are at hand. Delete {file} now.")
+    out(f"Recovery keys at hand: {_store(queue, home).import_keys(file):,}. Delete {file} now.")
 
 
 @app.command

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidegate.core.errors import BadInput, Untrusted
+from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.wire import canonical
 from tidegate.trust.durable import make_directory, room_for, sync_dir, sync_file
 from tidegate.trust.keys import create_key, key_path
@@ -62,6 +62,13 @@ class Book:
             make_directory(self._keys.parent, 0o700)
             create_key(self._keys, KEY)
         return load_note_signer(path, KEY_NAME)
+
+    def known_key(self) -> NoteKey:
+        """Give the key that the book has; verifying makes none. Raises NotFound where there is no book yet."""
+        path = key_path(self._keys, KEY)
+        if not path.exists():
+            raise NotFound(f"there is no book in {self.directory} whose key could be meant; give one with --key")
+        return load_note_signer(path, KEY_NAME).key
 
     @property
     def key(self) -> NoteKey:

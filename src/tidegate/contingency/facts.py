@@ -92,8 +92,9 @@ def read_value(name: str, text: Any) -> Any:
     if fact is None:
         import difflib
 
-        near = ", ".join(difflib.get_close_matches(name, FACTS, 3)) or "see tidegate incident facts"
-        raise BadInput(f"an incident has no fact {name!r}: did you mean {near}?")
+        near = difflib.get_close_matches(name, FACTS, 3)
+        advice = f"did you mean {' or '.join(near)}?" if near else "tidegate incident facts lists them"
+        raise BadInput(f"an incident has no fact {name!r}: {advice}")
     return _value(name, fact, text)
 
 

@@ -96,8 +96,8 @@ def _names_in(plan: Plan, estate: Estate) -> Iterator[Finding]:
     if name not in known:
         yield _at(plan, "trigger", "unknown-name", f"the estate has no {kind} {name!r}")
     for need in plan.needs:
-        for one in need.names:
-            if not kinds_of(estate, one) and not need.vendor:
+        for one, vendor in zip(need.names, need.vendors, strict=True):
+            if not kinds_of(estate, one) and not vendor:
                 words = f"prerequisite {one!r} is nothing in the estate: add it, or say its vendor here"
                 line = need.place.line
                 yield Finding("unknown-name", ERROR, plan.name, plan.service, str(plan.file), line, words)
@@ -107,7 +107,8 @@ def deadlocks(subject: Subject) -> Iterator[Finding]:
     """Find prerequisites that fall with the very thing the plan is for."""
     for plan in subject.plans.plans:
         for need in plan.needs:
-            reasons = [_why_down(subject, plan, one, need.vendor) for one in need.names]
+            named = zip(need.names, need.vendors, strict=True)
+            reasons = [_why_down(subject, plan, one, vendor) for one, vendor in named]
             line = need.place.line
             if all(reasons):
                 what = " and ".join(need.names)
@@ -133,6 +134,8 @@ def _why_down(subject: Subject, plan: Plan, name: str, vendor: str) -> str:
                 return why
             if one.kind is Kind.SERVICE:
                 return ""  # the estate says that it stands
+    elif name == plan.trigger[1]:
+        return f"{name} is what fails"
     return Told(subject.plans, plan.trigger).service(name)
 
 

@@ -124,7 +124,7 @@ def _sheet(plan: Plan) -> str:
         items = "".join(f"<li><span class=box></span> {escape(' or '.join(need.names))}</li>" for need in plan.needs)
         parts.append(f"<h3>You need</h3><ul>{items}</ul>")
     if plan.depends_on:
-        parts.append(f"<p>First back: {escape(', '.join(plan.depends_on))}.</p>")
+        parts.append(f"<p>Must be back before it: {escape(', '.join(plan.depends_on))}.</p>")
     once, each = [s for s in plan.steps if not s.per_device], [s for s in plan.steps if s.per_device]
     if once:
         parts.append(f"<h3>Steps</h3><ol>{''.join(_step(one) for one in once)}</ol>")

@@ -38,10 +38,11 @@ DRILL_EVERY_S = 180 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A prerequisite: any one of `names` will do. `vendor` may be said where there is no estate to look it up in."""
+    """A prerequisite: any one of `names` will do. Vendors may be said where there is no estate to look them up in."""
 
     names: tuple[str, ...]
-    vendor: str
+    vendors: tuple[str, ...]
+    """Whose each is, in the order of `names`; empty where nothing is said."""
     place: Place
 
 
@@ -220,13 +221,25 @@ def seconds(place: Place) -> int:
 
 def _need(place: Place) -> Need:
     if not isinstance(place.value, dict):
-        return Need((place.text(),), "", place)
+        return Need((place.text(),), ("",), place)
     place.fields(("name", "any", "vendor"))
     alternatives, name = place.get("any"), place.get("name")
     if (alternatives is None) == (name is None):
         place.refuse("a prerequisite has a name, or any: with a list of names")
-    names = alternatives.names() if alternatives else (name.text(),) if name else ()
-    return Need(names, _text(place, "vendor"), place)
+    vendor = _text(place, "vendor")
+    if name is not None:
+        return Need((name.text(),), (vendor,), place)
+    found = [_alternative(one, vendor) for one in alternatives.items()] if alternatives else []
+    if not found:
+        place.refuse("any: needs at least one name")
+    return Need(tuple(one for one, _ in found), tuple(whose for _, whose in found), place)
+
+
+def _alternative(place: Place, vendor: str) -> tuple[str, str]:
+    if not isinstance(place.value, dict):
+        return place.text(), vendor
+    place.fields(("name", "vendor"), ("name",))
+    return place.need("name").text(), _text(place, "vendor") or vendor
 
 
 def _step(place: Place) -> Step:

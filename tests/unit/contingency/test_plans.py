@@ -128,6 +128,10 @@ def test_deadlocks_without_an_estate_follow_the_plans(tmp_path: Path) -> None:
     assert "escrow is V1's" in next(
         one.message for one in findings(tmp_path, "", checkin=said) if one.rule == "deadlock"
     )
+    assert "deadlock" in rules(findings(tmp_path, "", checkin=GOOD.replace("[paper-keys]", "[V1]")))
+    either = "[{any: [{name: escrow, vendor: V1}, {name: vpn-box, vendor: %s}]}]"
+    assert "deadlock" in rules(findings(tmp_path, "", checkin=GOOD.replace("[paper-keys]", either % "V1")))
+    assert "deadlock" not in rules(findings(tmp_path, "", checkin=GOOD.replace("[paper-keys]", either % "V7")))
 
 
 @pytest.mark.parametrize(
@@ -253,6 +257,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     said = json.loads(capsys.readouterr().out)
     assert [one["rule"] for one in said["findings"] if one["plan"] == "checkin"] == ["deadlock"]
     assert tidegate("pack", "plans", "--out", "plans.zip") == 0 and tidegate("verify", "plans.zip") == 0
+    monkeypatch.setenv("TIDEGATE_BOOK", str(tmp_path / "none"))
+    assert tidegate("verify", "plans.zip") == 2 and "--key" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists(), "verifying makes no key"
     assert tidegate("lint", "nowhere") == 2
     (tmp_path / "plans" / "bad.yaml").write_text("service: x\ntrigger: {vendor: A, site: B}\n")
     capsys.readouterr()

@@ -110,6 +110,11 @@ def test_sheets_have_steps_and_codes(store: QueueStore) -> None:
     token = store.tokens()["ann"]
     assert token not in text
     assert "Nothing is left" not in sheets_page(store.queue(), 0.0, "http://10.0.0.5:8480", store.tokens())
+    held = store.next("ann", T0)
+    text = sheets_page(store.queue(), 0.0)
+    assert text.count("<svg") == 4 and text.index(f"{held}. ") < text.index("in hand"), (
+        "what is in hand is not left out"
+    )
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def labelled(estate: Json) -> Estate:
     return parse_estate(text_of({**estate, "groups": groups, "devices": devices}))
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(estates(), st.randoms(use_true_random=False))
 def test_what_respects_the_rules_takes_no_service_with_slack(plain: Json, random: Any) -> None:
     """Devices are exposed in any order, by any number of rollouts, as far as the rules let them, and all die."""
@@ -61,7 +61,7 @@ def test_what_respects_the_rules_takes_no_service_with_slack(plain: Json, random
     assert set(worst_case(estate, dead, 10**6, rules)) <= set(rules.unavoidable)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(estates())
 def test_the_loss_of_one_lane_takes_no_service_with_slack(plain: Json) -> None:
     estate = parse_estate(text_of(plain))
