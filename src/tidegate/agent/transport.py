@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from tidegate.agent.patience import Patience, TimedAnswer
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.core.wire import canonical
 from tidegate.trust.errors import Unreachable
@@ -75,7 +76,7 @@ class Link:
         self._host, self._port = parts.hostname, parts.port
         self.prefix = parts.path.rstrip("/")
         self.address = address
-        self._io_timeout_s, self._deadline_s = io_timeout_s, deadline_s
+        self._patience = Patience(io_timeout_s, deadline_s)
         self._connection: http.client.HTTPConnection | None = None
         self._kept: dict[str, _Kept] = {}
 
@@ -123,7 +124,7 @@ class Link:
     def stream(self, path: str, offset: int) -> Iterator[bytes]:
         """Fetch a large file in pieces, from `offset` on; yields b"" first if the server begins at 0 in spite of it.
 
-        Only the wait for the next byte is bounded here: the caller caps the length and judges the pace.
+        Only the wait for the next piece is bounded here: the caller caps the length and judges the pace.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self._answer("GET", path, None, headers) as (response, _):
@@ -133,12 +134,13 @@ class Link:
                 yield b""
             while chunk := response.read1(CHUNK):
                 yield chunk
+                self._patience.begin()
 
     @contextmanager
     def _answer(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> Iterator[tuple[http.client.HTTPResponse, float]]:
-        deadline = time.monotonic() + self._deadline_s
+        deadline = self._patience.begin()
         response = None
         try:
             response = self._send(method, self.prefix + "/" + quote(path.lstrip("/")), body, headers)
@@ -165,9 +167,13 @@ class Link:
         return connection.getresponse()
 
     def _connect(self) -> http.client.HTTPConnection:
+        wait_s = self._patience.io_timeout_s
         if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=self._io_timeout_s)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=self._io_timeout_s, context=self._tls)
+            made = http.client.HTTPConnection(self._host, self._port, timeout=wait_s)
+        else:
+            made = http.client.HTTPSConnection(self._host, self._port, timeout=wait_s, context=self._tls)
+        made.response_class = partial(TimedAnswer, self._patience)  # pyright: ignore[reportAttributeAccessIssue]
+        return made
 
     def _body(self, response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
         cap = limit if response.status == 200 else ANSWER_LIMIT
@@ -179,7 +185,7 @@ class Link:
             if length > cap:
                 raise HttpRefused(response.status, f"{self.address} sends more than the {cap} bytes that are allowed")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the answer took more than {self._deadline_s:g} s")
+                raise TimeoutError(f"the answer took more than {self._patience.deadline_s:g} s")
         if response.length:
             raise ConnectionError(f"the answer was cut off, {response.length} bytes before its end")
         response.read()  # read1 leaves the connection marked as busy

@@ -4,24 +4,29 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Targets
 
 from tidegate.core.errors import Untrusted
-from tidegate.core.wire import encode
+from tidegate.core.model import Candidate
+from tidegate.core.wire import encode, plain
 from tidegate.trust.client import TrustClient
 from tidegate.trust.errors import Unreachable
-from tidegate.trust.keys import create_key, key_path, load_signer
-from tidegate.trust.metadata import latest_versions, sign, versioned
+from tidegate.trust.keys import create_key, key_path, load_signer, load_signers
+from tidegate.trust.layout import hashed_path, release_path
+from tidegate.trust.metadata import latest_bytes, latest_versions, sign, target, versioned
 from tidegate.trust.payload import verify_payload
 
 if TYPE_CHECKING:
@@ -199,3 +204,105 @@ def test_a_server_that_only_fails(rolling: House, mirror: Mirror, device: TrustC
     with pytest.raises(Unreachable):
         device.refresh()
     assert rolling.believed(device) == 1
+
+
+def in_place_of(house: House, mirror: Mirror, role: str, found: Metadata[Targets], signers: Sequence[Signer]) -> None:
+    """Serve this as the role's file of the edition that the standing snapshot names."""
+    found.signatures.clear()
+    mirror.files[f"metadata/{latest_versions(house.repo)[role]}.{role}.json"] = sign(found, signers)
+
+
+def test_wrong_role(rolling: House, mirror: Mirror, device: TrustClient) -> None:
+    """Every key that counts for something else signs a list of releases: none counts for it, nor all together."""
+    found = Metadata[Targets].from_bytes(latest_bytes(rolling.repo, rolling.role))
+    online = [load_signer(key_path(rolling.online, role)) for role in ("plans", "snapshot", "timestamp")]
+    offline = [*load_signers(rolling.offline, "targets"), load_signer(key_path(rolling.offline, "promotions"))]
+    device.refresh()
+    for signers in ([], online, offline, [*online, *offline]):
+        in_place_of(rolling, mirror, rolling.role, found, signers)
+        with pytest.raises(Untrusted, match="was signed by 0/2 keys"):
+            rolling.believed(device)
+    in_place_of(rolling, mirror, rolling.role, found, load_signers(rolling.offline, "release"))
+    assert rolling.believed(device) == 1
+
+
+def test_a_role_signs_what_is_another_roles(rolling: House, mirror: Mirror, device: TrustClient) -> None:
+    """The plans key lists a release of its own making: no device looks for a release there."""
+    manifest = encode(replace(rolling.manifest(7), version="6.6"))
+    path = release_path(rolling.component, 7)
+    described = target(path, manifest, plain(rolling.terms(7)))
+    candidate = Candidate(path, described.hashes["sha256"], len(manifest), 7)
+    rolling.publish(rolling.plan(candidate))
+    found = Metadata[Targets].from_bytes(latest_bytes(rolling.repo, "plans"))
+    found.signed.targets[path] = described
+    in_place_of(rolling, mirror, "plans", found, [load_signer(key_path(rolling.online, "plans"))])
+    mirror.files[f"targets/{hashed_path(path, candidate.sha256)}"] = manifest
+    device.refresh()
+    with pytest.raises(Untrusted, match="have not signed or have withdrawn"):
+        rolling.believed(device)
+
+
+def test_key_compromise_below_threshold(rolling: House, mirror: Mirror, device: TrustClient) -> None:
+    """One of three release keys is stolen: the thief signs, twice over if need be, and is not believed."""
+    (stolen,) = load_signers(rolling.offline, "release")[:1]
+    found = Metadata[Targets].from_bytes(rolling.sign(rolling.manifest(2), keys=1))
+    found.signed.version = latest_versions(rolling.repo)[rolling.role]
+    in_place_of(rolling, mirror, rolling.role, found, [stolen])
+    device.refresh()
+    with pytest.raises(Untrusted, match="was signed by 1/2 keys"):
+        rolling.believed(device)
+    name = f"metadata/{found.signed.version}.{rolling.role}.json"
+    twice = json.loads(mirror.files[name])
+    twice["signatures"] *= 2
+    mirror.files[name] = json.dumps(twice).encode()
+    with pytest.raises(Untrusted):
+        rolling.believed(device)
+
+
+@pytest.mark.parametrize("role", ["root", "targets"])
+def test_compromise_of_one_root_or_targets_key(rolling: House, mirror: Mirror, device: TrustClient, role: str) -> None:
+    """One of three holders signs a trunk in which her own key is enough for everything."""
+    signer = load_signers(rolling.offline, role)[0]
+    device.refresh()
+    version = latest_versions(rolling.repo)[role]
+    found: Metadata[Any] = Metadata.from_bytes(latest_bytes(rolling.repo, role))
+    found.signatures.clear()
+    if role == "root":
+        found.signed.version = version = version + 1
+        for held in found.signed.roles.values():
+            held.threshold, held.keyids = 1, [signer.public_key.keyid]
+        found.signed.keys[signer.public_key.keyid] = signer.public_key
+    else:
+        found.signed.expires += timedelta(days=3650)
+    mirror.files[f"metadata/{version}.{role}.json"] = sign(found, [signer])
+    fresh = TrustClient(rolling.directory / "fresh", rolling.root, mirror.fetch, lambda: rolling.now)
+    with pytest.raises(Untrusted, match="was signed by 1/2 keys"):
+        fresh.refresh()
+
+
+def test_fast_forward_by_whoever_has_no_key(rolling: House, mirror: Mirror, device: TrustClient) -> None:
+    """A higher number that nobody signed moves nothing, and the honest edition goes on being believed."""
+    honest = (rolling.repo / "metadata/timestamp.json").read_bytes()
+    value = json.loads(honest)
+    value["signed"]["version"] = 2**31
+    mirror.files["metadata/timestamp.json"] = json.dumps(value).encode()
+    with pytest.raises(Untrusted, match="was signed by 0/1 keys"):
+        device.refresh()
+    mirror.files.clear()
+    device.refresh()
+    assert rolling.believed(device) == 1
+
+
+def test_mix_and_match_of_a_plan_and_another_editions_release(
+    rolling: House, mirror: Mirror, device: TrustClient
+) -> None:
+    """Each file is well signed, and they never stood together: the new plan with the release list before it."""
+    old = latest_bytes(rolling.repo, rolling.role)
+    rolling.publish(rolling.plan(rolling.candidate(rolling.release(2))))
+    version = latest_versions(rolling.repo)[rolling.role]
+    mirror.files[f"metadata/{version}.{rolling.role}.json"] = old
+    device.refresh()
+    with pytest.raises(Untrusted):
+        rolling.believed(device)
+    mirror.files.clear()
+    assert rolling.believed(device) == 2

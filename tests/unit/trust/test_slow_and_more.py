@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,15 +27,16 @@ if TYPE_CHECKING:
 
 DRIP_S = 0.05
 LIMIT_S = 0.5
-SOON_S = 120.0
-"""Far above the limit, for a busy machine; a device that does not give up waits for minutes."""
 
 
 class Dripping:
-    """Serves a repository; what lies below `slow` comes one byte at a time, and in time for the wait for each byte."""
+    """Serves a repository; what lies below `slow` comes one byte at a time, and in time for the wait for each byte.
+
+    With `head` it is the head of the answer that comes so.
+    """
 
     def __init__(self, repo: Path) -> None:
-        self.slow = "nothing"
+        self.slow, self.head = "nothing", False
         self.over = threading.Event()
         dripping = self
 
@@ -47,10 +47,13 @@ class Dripping:
                     self.send_error(404)
                     return
                 data = file.read_bytes()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
                 slow = self.path.startswith(f"/{dripping.slow}")
+                if slow and dripping.head:
+                    data = b"HTTP/1.1 200 OK\r\nX-Wait: " + b"x" * 60_000
+                else:
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
                 for piece in (data[at : at + 1] for at in range(len(data))) if slow else [data]:
                     try:
                         self.wfile.write(piece)
@@ -86,15 +89,16 @@ def device_of(house: House, dripping: Dripping, deadline_s: float) -> TrustClien
     return TrustClient(house.directory / "device", house.root, server.fetch, lambda: house.now)
 
 
-@pytest.mark.parametrize("slow", ["metadata/timestamp.json", "metadata/", "targets/plans/"])
-def test_slow_retrieval_of_metadata_and_plans_is_given_up(rolling: House, dripping: Dripping, slow: str) -> None:
-    dripping.slow = slow
+@pytest.mark.parametrize("head", [False, True], ids=["body", "head"])
+@pytest.mark.parametrize("slow", ["metadata/timestamp.json", "targets/plans/"])
+def test_slow_retrieval_of_metadata_and_plans_is_given_up(
+    rolling: House, dripping: Dripping, slow: str, head: bool
+) -> None:
+    dripping.slow, dripping.head = slow, head
     device = device_of(rolling, dripping, LIMIT_S)
-    began = time.monotonic()
     with pytest.raises(Unreachable, match=r"took more than 0\.5 s"):
         device.refresh()
         device.plan(rolling.component)
-    assert time.monotonic() - began < SOON_S
 
 
 def test_after_slow_retrieval_what_was_known_stands_and_an_honest_server_is_believed(
@@ -125,10 +129,9 @@ def test_slow_retrieval_of_a_payload_is_given_up_below_the_least_pace(
     dripping.slow = "payloads/"
     link = Link(dripping.address)
     coming = Download(link.stream, manifest.payload, rolling.directory / "fetch")
-    began = time.monotonic()
     with pytest.raises(Untrusted, match="less than 1000 bytes a second"):
         while not coming.advance(0.1):
-            assert time.monotonic() - began < SOON_S
+            pass
     assert not coming.file.exists()
     link.close()
 
