@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -107,6 +108,14 @@ def enrol(
     place.save_settings(chosen)
     place.save_identity(identity)
     return identity
+
+
+def check_server(server: str, without_tls: bool) -> None:
+    """Refuse to show a token to a whole network. Raises BadInput."""
+    host = urlsplit(server).hostname or ""
+    here = host in ("localhost", "::1") or host.startswith("127.")
+    if server.startswith("http://") and not here and not without_tls:
+        raise BadInput(f"{server}: beyond this machine a device speaks https:// (or say --without-tls, for a trial)")
 
 
 def _condemn(place: Home, answer: dict[str, Any]) -> None:

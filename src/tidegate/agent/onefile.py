@@ -10,7 +10,8 @@ from pathlib import Path
 
 USAGE = """usage: tidegate-agent.pyz COMMAND ...
 
-    enrol --home DIR --server ADDRESS --token-file FILE [--label NAME=VALUE]... [--component NAME]...
+    enrol --home DIR --server ADDRESS --token-file FILE [--ca FILE] [--label NAME=VALUE]...
+          [--component NAME]...
     run --home DIR [--once] [-v]      run the agent (the default, if options come first)
     launch --home DIR                 run it under its launcher, which no release replaces
     status --home DIR                 say what it does, and why it is not updating
@@ -49,13 +50,15 @@ def _enrol(words: list[str]) -> int:
     import argparse
     import platform
 
-    from tidegate.agent.enrol import enrol
+    from tidegate.agent.enrol import check_server, enrol
     from tidegate.core.errors import BadInput
 
     parser = argparse.ArgumentParser(prog="tidegate-agent enrol", allow_abbrev=False)
     parser.add_argument("--home", type=Path, required=True, help="the agent's directory; made if missing")
     parser.add_argument("--server", required=True, help="where devices reach the control plane")
     parser.add_argument("--token-file", type=Path, required=True, help="a file with the token")
+    parser.add_argument("--ca", type=Path, help="certificates that the server's must come from")
+    parser.add_argument("--without-tls", action="store_true", help="talk over plain http:// beyond this machine")
     parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--component", action="append", default=[], help="what it takes updates for; default: all")
     said = parser.parse_args(words)
@@ -63,7 +66,9 @@ def _enrol(words: list[str]) -> int:
     if "" in labels.values():
         raise BadInput("--label must be NAME=VALUE")
     facts = {"os": platform.system(), "release": platform.release(), "machine": platform.machine()}
-    identity = enrol(said.home, said.server, said.token_file.read_text().strip(), labels, facts, said.component)
+    token, ca = said.token_file.read_text().strip(), str(said.ca.absolute()) if said.ca else ""
+    check_server(said.server, said.without_tls)
+    identity = enrol(said.home, said.server, token, labels, facts, said.component, ca=ca)
     sys.stdout.write(f"Enrolled as device {identity.device_id} (number {identity.index}) in {said.home}.\n")
     return 0
 

@@ -17,6 +17,7 @@ from tidegate.agent.patience import Patience, TimedAnswer
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.core.wire import canonical
 from tidegate.trust.errors import Unreachable
+from tidegate.trust.tls import client_context, tls_trouble
 
 IO_TIMEOUT_S = 10.0
 DEADLINE_S = 30.0
@@ -147,7 +148,12 @@ class Link:
             yield response, deadline
         except (OSError, http.client.HTTPException) as error:
             response = None
+            trouble = tls_trouble(error)
+            if trouble:
+                raise Unreachable(f"{self.address} is not trusted: {trouble}") from error
             said = str(error) or type(error).__name__
+            if self._tls is None and isinstance(error, http.client.RemoteDisconnected):
+                said += " (if it speaks TLS, its address begins with https://)"
             raise Unreachable(f"no answer from {self.address}: {said}") from error
         finally:
             if response is None or not response.isclosed():  # the rest of the answer would be read as the next one
@@ -196,10 +202,7 @@ class Link:
 
 @lru_cache(maxsize=1)  # a device has one server, and three connections
 def _tls(ca: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca or None)
-    except (OSError, ssl.SSLError) as error:
-        raise BadInput(f"{ca} holds no certificates that can be read: {error}") from error
+    return client_context(ca)
 
 
 def _begins_at(response: http.client.HTTPResponse, offset: int) -> bool:

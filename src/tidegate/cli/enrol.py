@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tidegate.agent.enrol import check_server
 from tidegate.agent.enrol import enrol as enrol_device
 from tidegate.cli.show import out, pairs_of
 from tidegate.core.errors import BadInput, NotFound
@@ -24,6 +25,7 @@ def enrol(
     poll_s: float = 60.0,
     repo: str = "",
     ca: Path | None = None,
+    without_tls: bool = False,
     again: bool = False,
     ledger_key: Path | None = None,
 ) -> None:
@@ -38,15 +40,18 @@ def enrol(
         setting: COMPONENT.KEY=VALUE for the component's driver on this device, as in edr-rules.watch=/srv.
         poll_s: How often the agent reads the plan, in seconds.
         repo: Where the signed files are, if not at SERVER/repo/.
-        ca: The certificates (PEM) that the server's must come from; default: the system's.
+        ca: The certificates (PEM) that the server's must come from; default: the system's. The agent remembers where.
+        without_tls: Show the token, and talk, over plain http:// beyond this machine: for trials alone.
         again: Enrol this home anew: it stays the same device, and keeps its settings.
         ledger_key: A file with the ledger's key (REPO/ledger/key, from someone you trust): then this device takes no
             release without a proof that the ledger holds it.
     """
+    token = _token(token_file)
+    check_server(server, without_tls)
     identity = enrol_device(
         agent_home,
         server,
-        _token(token_file),
+        token,
         pairs_of("--label", label or ()),
         {"os": platform.system(), "release": platform.release(), "machine": platform.machine(), **_interpreters()},
         component or (),

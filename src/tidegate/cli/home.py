@@ -87,6 +87,21 @@ class Home:
         return self.path / "tls" / "ca.pem"
 
     @property
+    def ca_key(self) -> Path:
+        """The private key of that CA."""
+        return self.path / "tls" / "ca-key.pem"
+
+    @property
+    def certificate(self) -> Path:
+        """The server's certificate, if `tidegate tls issue` made one."""
+        return self.path / "tls" / "server.pem"
+
+    @property
+    def certificate_key(self) -> Path:
+        """The private key of that certificate."""
+        return self.path / "tls" / "server-key.pem"
+
+    @property
     def collector_token(self) -> Path:
         """With what collectors speak to controllers; a collector on another machine needs a copy."""
         return self.path / "collector.token"

@@ -50,6 +50,7 @@ for _path, _name, _help in (
     ("tidegate.cli.devices:app", "device", "List devices, revoke one; ask why one has or has not been updated."),
     ("tidegate.cli.operators:app", "operator", "Named accounts of operators, and what each may do."),
     ("tidegate.cli.approve:app", "approve", "Grant or refuse what another operator asked for."),
+    ("tidegate.cli.tls:app", "tls", "TLS for trials: a certificate authority of your own, and certificates."),
     ("tidegate.cli.policy:app", "policy", "What one operator may not do alone, and what devices must prove."),
     ("tidegate.cli.exposure:app", "exposure", "Which services fall if a vendor fails, and what would change that."),
     ("tidegate.cli.backup:app", "backup", "Back up a control plane, verify a backup, restore one."),

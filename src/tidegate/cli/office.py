@@ -10,8 +10,9 @@ from urllib.parse import quote
 import httpx
 
 from tidegate.cli.home import Home, default_home
-from tidegate.cli.session import saved_session, tls_context
+from tidegate.cli.session import saved_session
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
+from tidegate.trust.tls import client_context, tls_trouble
 
 _KINDS: dict[int, type[TidegateError]] = {400: BadInput, 404: NotFound, 401: Untrusted, 403: Untrusted, 409: Refused}
 TIMEOUT_S = 30.0
@@ -40,11 +41,14 @@ class OfficeClient:
             address, token = here["operators"], place.operator_token.read_text().strip()
         self.devices_url = here["devices"] if here else "https://SERVER:8470"
         self._address = address
+        name = here.get("operators_name", "") if here and address == here["operators"] else ""
+        self._extensions = {"sni_hostname": name} if name else {}
+        """The name to check the certificate for, where it is not the address that is asked."""
         self._http = httpx.Client(
             base_url=address,
             headers={"authorization": f"Bearer {token}"},
             timeout=TIMEOUT_S,
-            verify=tls_context(ca) if address.startswith("https:") else True,
+            verify=client_context(ca) if address.startswith("https:") else True,
         )
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class OfficeClient:
     def download(self, path: str, into: IO[bytes]) -> int:
         """Read something large into a file; give the number of the last event that it should hold."""
         try:
-            with self._http.stream("GET", path) as reply:
+            with self._http.stream("GET", path, extensions=self._extensions) as reply:
                 if reply.status_code >= 400:
                     reply.read()
                     _refuse(reply)
@@ -87,8 +91,10 @@ class OfficeClient:
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
-            reply = self._http.request(method, path, **more)
+            reply = self._http.request(method, path, extensions=self._extensions, **more)
         except httpx.HTTPError as error:
+            if trouble := tls_trouble(error):
+                raise Untrusted(f"the server at {self._address} is not trusted: {trouble}") from error
             start = f"; start it: tidegate serve --home {self.place.path}" if self.place.address.is_file() else ""
             raise Refused(f"the server at {self._address} does not answer ({error}){start}") from error
         if reply.status_code >= 400:

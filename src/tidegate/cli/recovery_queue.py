@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import uvicorn
 from cyclopts import Parameter
 
 from tidegate.cli.book import me, now_ms, open_book, write
+from tidegate.cli.home import Home, default_home
 from tidegate.cli.recovery import app, hours
+from tidegate.cli.serve_tls import choose_tls
 from tidegate.cli.show import out, out_json, table
 from tidegate.contingency.burndown import forecast
 from tidegate.contingency.hands import board_page, make_app
@@ -18,8 +20,6 @@ from tidegate.contingency.queue_store import LEAD, QueueStore
 from tidegate.contingency.sheets import DEFAULT_STEPS, sheets_page
 from tidegate.core.errors import BadInput
 from tidegate.trust.durable import write_durably
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def _store(name: str, home: Path | None) -> QueueStore:
@@ -241,27 +241,20 @@ def serve(
         queue: The queue's name.
         listen: HOST:PORT; port 0 takes a free one.
         without_tls: Listen beyond this machine without TLS: on a network of your own, when all else is down.
-        tls_cert: Certificate chain (PEM).
+        tls_cert: Certificate chain (PEM); default: the one that tidegate tls issue made, if it did.
         tls_key: Its private key.
         home: The control plane's directory.
     """
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise BadInput(f"--listen must be HOST:PORT, not {listen!r}")
-    if (tls_cert is None) != (tls_key is None):
-        raise BadInput("--tls-cert and --tls-key go together")
-    if host not in LOCAL and tls_cert is None and not without_tls:
-        raise BadInput(
-            "beyond this machine it needs --tls-cert and --tls-key, or --without-tls on a network of your own"
-        )
+    tls = choose_tls(Home(home or default_home()), (tls_cert, tls_key), without_tls, [(host, int(port))])
     store = _store(queue, home)
     store.queue()
-    more: dict[str, Any] = {"ssl_certfile": str(tls_cert), "ssl_keyfile": str(tls_key)} if tls_cert and tls_key else {}
-    config = uvicorn.Config(make_app(store), host, int(port), log_level="warning", access_log=False, **more)
+    config = uvicorn.Config(make_app(store), host, int(port), log_level="warning", access_log=False, **tls.for_server)
     server = uvicorn.Server(config)
     sock = config.bind_socket()
-    scheme = "https" if more else "http"
-    address = f"{scheme}://{host}:{sock.getsockname()[1]}"
+    address = tls.url_for_others(host, sock.getsockname()[1])
     out(f"Serving {queue} at {address}; links: tidegate recovery links {queue} --address {address}")
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[sock])

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger import open_ledger
 from tidegate.cli.serve_collector import OneServer, collector_token, make_server, run_loop, serve_collector
+from tidegate.cli.serve_tls import Tls, choose_tls
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
@@ -36,7 +37,6 @@ from tidegate.trust.passwords import Passwords
 from tidegate.trust.publisher import Publisher
 
 STANDBY_S = 0.3
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -62,7 +62,7 @@ def serve(
         home: The control plane's directory, made by tidegate init.
         devices: Where devices reach it, HOST:PORT; port 0 takes a free one.
         operators: Where operators reach it.
-        tls_cert: Certificate chain (PEM) for both ports.
+        tls_cert: Certificate chain (PEM) for both ports; default: the one that tidegate tls issue made, if it did.
         tls_key: Its private key.
         without_tls: Listen beyond this machine without TLS, because something in front ends it.
         log: Where the log is, if not where tidegate init was told: postgresql://..., nats://..., never with a password.
@@ -79,13 +79,12 @@ def serve(
     place = Home(home or default_home())
     place.check()
     ends = [_host_port("--devices", devices), _host_port("--operators", operators)]
-    if (tls_cert is None) != (tls_key is None):
-        raise BadInput("--tls-cert and --tls-key go together")
-    if tls_cert is None and not without_tls and any(host not in LOCAL for host, _ in ends):
-        raise BadInput("beyond this machine it needs --tls-cert and --tls-key (or --without-tls behind a proxy)")
+    opens = {"all": ends, "controller": ends[1:], "collector": ends[:1]}[role]
+    tls = choose_tls(place, (tls_cert, tls_key), without_tls, opens)
+    if tls.warning():
+        print(tls.warning(), flush=True)
     _log_as_json(log_level)
     rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
-    tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
     with contextlib.suppress(KeyboardInterrupt):
         if role == "collector":
             run_loop(serve_collector(place, controller or [], ends[0], tls, rates))
@@ -120,9 +119,7 @@ def _host_port(what: str, text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-async def _serve(
-    place: Home, log: Log, ends: list[tuple[str, int]], tls: dict[str, Any], rates: Rates, role: str
-) -> None:
+async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, rates: Rates, role: str) -> None:
     publisher = Publisher(place.repository, place.keys)
     controller = Controller(log, publisher, ledger=_ledger(place), checkpoints=Checkpoints(place.checkpoints))
     secrets = SecretsFile(place.device_secrets)
@@ -138,7 +135,7 @@ async def _serve(
         device_secrets=place.device_secrets,
         secrets=secrets,
         heard_epochs=intake.epochs.counts,
-        metrics=_registry(controller, intake, place),
+        metrics=_registry(controller, intake, place, tls),
     )
     operators = Gathering(intake, collector_token(place), make_operators_app(office))
     apps: list[Any] = [intake, operators]
@@ -152,7 +149,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     work = [asyncio.create_task(controller.run()), *[asyncio.create_task(_listen(server)) for server in servers]]
     try:
-        await _announce(place, servers, ends, work, "https" if tls["ssl_certfile"] else "http")
+        await _announce(place, servers, ends, work, tls)
         await asyncio.wait([asyncio.create_task(stop.wait()), *work], return_when=asyncio.FIRST_COMPLETED)
     finally:
         delivery.cancel()
@@ -160,9 +157,12 @@ async def _serve(
         log.close()
 
 
-def _registry(controller: Controller, intake: IntakeApp, place: Home) -> CollectorRegistry:
+def _registry(controller: Controller, intake: IntakeApp, place: Home, tls: Tls) -> CollectorRegistry:
     found = make_registry(controller, place.path, place.repository)
     found.register(intake.counts.registry)
+    if tls.certificate:
+        what = "Until the certificate of this server's ports runs out."
+        Gauge("tidegate_tls_certificate_expires_in_seconds", what, registry=found).set_function(tls.left_s)
     return found
 
 
@@ -181,15 +181,17 @@ async def _listen(server: OneServer) -> None:
 
 
 async def _announce(
-    place: Home, servers: list[OneServer], ends: list[tuple[str, int]], work: list[asyncio.Task[None]], scheme: str
+    place: Home, servers: list[OneServer], ends: list[tuple[str, int]], work: list[asyncio.Task[None]], tls: Tls
 ) -> None:
     while not all(server.started for server in servers):
         if any(task.done() for task in work):
             return
         await asyncio.sleep(0.01)
-    urls = [f"{scheme}://{host}:{server.port}" for (host, _), server in zip(ends, servers, strict=True)]
-    known = {"operators": urls[-1]} if len(urls) == 1 else {"devices": urls[0], "operators": urls[1]}
-    write_durably(place.address, json.dumps(known).encode())
+    known = {"devices": tls.url_for_others(ends[0][0], servers[0].port)} if len(ends) == 2 else {}
+    host = ends[-1][0]
+    known["operators"] = tls.url_here(host, servers[-1].port)
+    named = {"operators_name": tls.name_to_ask(host)} if tls.name_to_ask(host) else {}
+    write_durably(place.address, json.dumps({**known, **named}).encode())
     lines = [f"{name.capitalize() + ':':<10} {url}" for name, url in known.items()]
     print("\n".join([*lines, "Ctrl-C stops it; devices keep what they run."]), flush=True)
 

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from tidegate.cli.home import Home
+from tidegate.cli.serve_tls import Tls
 from tidegate.core.errors import NotFound, Refused
 from tidegate.intake.collector import CollectorApp
 from tidegate.intake.limits import Rates
@@ -38,7 +39,7 @@ class OneServer(uvicorn.Server):
         return int(self.servers[0].sockets[0].getsockname()[1])
 
 
-def make_server(app: Any, end: tuple[str, int], tls: dict[str, Any]) -> OneServer:
+def make_server(app: Any, end: tuple[str, int], tls: Tls) -> OneServer:
     """Make a server for an application at a host and port."""
     return OneServer(
         uvicorn.Config(
@@ -48,7 +49,7 @@ def make_server(app: Any, end: tuple[str, int], tls: dict[str, Any]) -> OneServe
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=GRACE_S,
-            **tls,
+            **tls.for_server,
         )
     )
 
@@ -86,9 +87,7 @@ class _Known(Sequence[str]):
             return "http://127.0.0.1:9"  # nobody listens there
 
 
-async def serve_collector(
-    place: Home, controllers: list[str], end: tuple[str, int], tls: dict[str, Any], rates: Rates
-) -> None:
+async def serve_collector(place: Home, controllers: list[str], end: tuple[str, int], tls: Tls, rates: Rates) -> None:
     """Run a collector until it is told to stop.
 
     Raises:
@@ -114,7 +113,7 @@ async def serve_collector(
         while not server.started and not any(task.done() for task in work):
             await asyncio.sleep(0.01)
         if server.started:
-            url = f"{'https' if tls['ssl_certfile'] else 'http'}://{end[0]}:{server.port}"
+            url = tls.url_for_others(end[0], server.port)
             write_durably(place.path / f"collector-{os.getpid()}.json", json.dumps({"devices": url}).encode())
             print(f"Devices:   {url}\nThis is a collector; Ctrl-C stops it.", flush=True)
         await asyncio.wait([asyncio.create_task(stop.wait()), *work], return_when=asyncio.FIRST_COMPLETED)

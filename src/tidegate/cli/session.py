@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-import ssl
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from tidegate.cli.passphrase import passphrase_of
 from tidegate.cli.show import moment, out
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.trust.durable import make_directory, write_durably
+from tidegate.trust.tls import client_context, tls_trouble
 
 TIMEOUT_S = 30.0
 Name = Annotated[str, Parameter(help="The operator's name.")]
@@ -50,14 +50,6 @@ def saved_session() -> Saved | None:
         raise BadInput(f"{session_file()} cannot be read; remove it and log in again") from error
 
 
-def tls_context(ca: str | Path) -> ssl.SSLContext:
-    """Trust the certificates of a file, or the system's if none is named. Raises BadInput."""
-    try:
-        return ssl.create_default_context(cafile=str(ca) or None)
-    except (OSError, ssl.SSLError) as error:
-        raise BadInput(f"{ca} holds no certificates that can be read: {error}") from error
-
-
 def login(
     name: str,
     /,
@@ -86,9 +78,11 @@ def login(
     found = str(ca.absolute()) if ca else str(place.ca.absolute()) if place.ca.exists() else ""
     password = passphrase_of(password_file, password_fd, f"Password of {name}").decode("utf-8", "surrogateescape")
     try:
-        with httpx.Client(base_url=server, timeout=TIMEOUT_S, verify=tls_context(found)) as http:
+        with httpx.Client(base_url=server, timeout=TIMEOUT_S, verify=client_context(found)) as http:
             reply = http.post("/api/v1/sessions", json={"name": name, "password": password})
     except httpx.HTTPError as error:
+        if trouble := tls_trouble(error):
+            raise Untrusted(f"{server} is not trusted, and was told no password: {trouble}") from error
         raise Refused(f"{server} does not answer: {error}") from error
     if reply.status_code != 201:
         raise _refusal(reply)
@@ -105,7 +99,7 @@ def logout() -> None:
         raise NotFound("nobody is logged in here")
     headers = {"authorization": f"Bearer {session.token}"}
     try:
-        with httpx.Client(base_url=session.server, timeout=5.0, verify=tls_context(session.ca)) as http:
+        with httpx.Client(base_url=session.server, timeout=5.0, verify=client_context(session.ca)) as http:
             http.delete("/api/v1/sessions", headers=headers)
         told = ""
     except httpx.HTTPError:

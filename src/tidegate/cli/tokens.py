@@ -51,7 +51,9 @@ def create(
         return
     out(made["token"] if file is None else f"Token {made['token_id']} written to {file}, for {uses} device(s).")
     if file is not None:
-        out(f"Next, on a device: tidegate enrol --server {office.devices_url} --token-file {file}")
+        own_ca = office.devices_url.startswith("https:") and office.place.ca.exists()
+        ca = f" --ca {office.place.ca}" if own_ca else ""
+        out(f"Next, on a device: tidegate enrol --server {office.devices_url} --token-file {file}{ca}")
 
 
 @app.command(name="list")
