@@ -252,10 +252,12 @@ def test_one_seed_gives_one_result_whatever_the_processes() -> None:
     assert not np.array_equal(alone.harmed, different.harmed)
 
 
-def test_the_course_over_time_adds_up() -> None:
-    runs, _ = played(p=1e-5)
+@pytest.mark.parametrize("poll_s", [0, 3600])
+def test_the_course_over_time_adds_up(poll_s: int) -> None:
+    runs, _ = played(p=1e-5, rollout={"poll_s": poll_s})
     series = runs.series
     assert series is not None
+    assert (series.exposed[series.t_s < poll_s / 2].max(initial=0) > 400) is (poll_s > 0), "it grows while they ask"
     assert np.all(np.diff(series.t_s) >= 0)
     for values in (series.exposed, series.confirmed, series.harmed):
         assert np.all(np.diff(values) >= 0)

@@ -18,6 +18,8 @@ from tidegate.sim.scenario import Scenario
 SIGNALLED_BOUND = Budget(max_harmed=1).signalled_bound
 SPREAD_MOMENTS = 32
 """Moments at which a batch whose leases are spread over the devices' poll is looked at for harm."""
+DRAWN = tuple(sorted({*np.geomspace(1e-3, 1.0, 19).tolist(), *np.linspace(0.0, 1.0, 21)[1:].tolist()}))
+"""Moments, as shares of the poll, at which the first replicate's exposure is kept; fine at first, for log scales."""
 
 
 class Play:
@@ -154,6 +156,7 @@ class Play:
         before = np.stack([exposed[who], self.harmed[who], self.reverted[who]])
         if who[0] == 0:
             self._record(float(leases.at_s[0]), int(before[0, 0] + leases.treated[0]))
+        base = (self.exposed[0] + self.late_exposed[0], self.confirmed[0] + self.late_confirmed[0], self.harmed[0])
         for part in parts:
             go = ~self.halted[who]
             told = 1.0 if len(parts) == 1 else min(1.0, max(0.0, part - self.shows_s / poll_s))
@@ -165,6 +168,8 @@ class Play:
         go = ~self.halted[who]
         self.reverted[who[go]] = (before[2] + outcome.reverted)[go]
         self._halt(who, leases.at_s + leases.lasts_s + self.shows_s)
+        if who[0] == 0:
+            self._record_spread(leases, outcome, *map(int, base))
 
     def _settle(self, row: int, who: Ints, outcome: Outcome, confirmed: Ints) -> None:
         """Count the confirmations that have come, keep the others for when they come."""
@@ -252,6 +257,16 @@ class Play:
         self.stop_s[who[stops]] = at_s[stops]
         if stops[0] and who[0] == 0:
             self._record(float(at_s[0]), 0)
+
+    def _record_spread(self, leases: Leases, outcome: Outcome, exposed: int, confirmed: int, harmed: int) -> None:
+        """Keep how the first replicate's batch grows while its devices ask, up to a halt: for pictures alone."""
+        poll_s, start_s = self.scenario.rollout.poll_s, float(leases.at_s[0])
+        treated, more = int(leases.treated[0]), int(outcome.harmed[0])
+        for part in DRAWN if poll_s > 0 else ():
+            when = start_s + part * poll_s
+            if when < self.stop_s[0]:
+                now = (exposed + math.ceil(treated * part), confirmed, harmed + round(more * part))
+                self.recorder.add(when, *now, exposed + treated)
 
     def _record(self, at_s: float, window: int) -> None:
         """Keep a point of the first replicate; the window is shut by a halt."""
