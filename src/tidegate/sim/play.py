@@ -19,7 +19,8 @@ SIGNALLED_BOUND = Budget(max_harmed=1).signalled_bound
 SPREAD_MOMENTS = 32
 """Moments at which a batch whose leases are spread over the devices' poll is looked at for harm."""
 DRAWN = tuple(sorted({*np.geomspace(1e-3, 1.0, 19).tolist(), *np.linspace(0.0, 1.0, 21)[1:].tolist()}))
-"""Moments, as shares of the poll, at which the first replicate's exposure is kept; fine at first, for log scales."""
+"""Moments, as shares of the time that granting takes, at which the first replicate's exposure is kept: early ones for
+log scales."""
 
 
 class Play:
@@ -259,11 +260,11 @@ class Play:
             self._record(float(at_s[0]), 0)
 
     def _record_spread(self, leases: Leases, outcome: Outcome, exposed: int, confirmed: int, harmed: int) -> None:
-        """Keep how the first replicate's batch grows while its devices ask, up to a halt: for pictures alone."""
-        poll_s, start_s = self.scenario.rollout.poll_s, float(leases.at_s[0])
+        """Keep how the first replicate's batch grows until all of it has its leases, or a halt: for pictures alone."""
+        lasts_s, start_s = float(leases.lasts_s[0]), float(leases.at_s[0])
         treated, more = int(leases.treated[0]), int(outcome.harmed[0])
-        for part in DRAWN if poll_s > 0 else ():
-            when = start_s + part * poll_s
+        for part in DRAWN if lasts_s > 0 else (1.0,):
+            when = start_s + part * lasts_s
             if when < self.stop_s[0]:
                 now = (exposed + math.ceil(treated * part), confirmed, harmed + round(more * part))
                 self.recorder.add(when, *now, exposed + treated)
