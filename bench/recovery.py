@@ -42,22 +42,22 @@ def large_case(devices: int = 40_000, technicians: int = 500, sites: int = 200, 
 
 
 def rows(*, full: bool = False, write: bool = False) -> list[Row]:
-    """Measure; `full` and `write` change nothing here."""
+    """Measure, in CPU time, as it all runs on one core; `full` and `write` change nothing here."""
     case = large_case()
-    began = time.perf_counter()
+    began = time.process_time()
     cost, makespan_h = first_come(case)
-    first_s = time.perf_counter() - began
-    began = time.perf_counter()
+    first_s = time.process_time() - began
+    began = time.process_time()
     made = plan_recovery(case)
-    plan_s = time.perf_counter() - began
-    began = time.perf_counter()
+    plan_s = time.process_time() - began
+    began = time.process_time()
     again = plan_recovery(as_it_stands(made, at_h=6.0), bound=False)
-    again_s = time.perf_counter() - began
+    again_s = time.process_time() - began
     assert again.case.devices < case.devices
     size = f"{case.devices:,} devices"
     return [
-        Row(f"recovery schedule, {size}: time", plan_s, "s", FIRST_COME, first_s),
-        Row("re-planned after 6 h: time", again_s, "s", FIRST_COME, first_s),
+        Row(f"recovery schedule, {size}: CPU time", plan_s, "s", FIRST_COME, first_s),
+        Row("re-planned after 6 h: CPU time", again_s, "s", FIRST_COME, first_s),
         Row("cost of the schedule", made.cost, "value", FIRST_COME, cost),
         Row("last device repaired after", made.makespan_h, "h", FIRST_COME, makespan_h),
         Row("last device repaired after", made.makespan_h, "h", "lower bound", made.makespan_bound_h),
