@@ -173,7 +173,7 @@ FAULTS: dict[str, Callable[[], Case]] = {
         records=[f"{record}|*" for record in everything()],
         schema={"name": "pipe", "files": "*.chn", "fields": 21, "may_be_wild": [21]},
         finding="RCA-1",
-        says="schema.json: type pipe declares 21 fields, and the interpreter supplies 20",
+        says="schema.json:1: type pipe declares 21 fields, and the interpreter supplies 20",
     ),
     "damage": lambda: Case(
         settings=replace(SETTINGS, interpreter=(engine(FIELDS, "--without-bounds"),)),
@@ -186,7 +186,7 @@ FAULTS: dict[str, Callable[[], Case]] = {
         schema={"name": "pipe", "files": "*.chn", "fields": 21},
         settings=replace(SETTINGS, interpreter=(engine(21),)),
         finding="RCA-3",
-        says="field 21 of pipe is a wildcard in all 20 records",
+        says="schema.json:1: field 21 of pipe is a wildcard in all 20 records",
     ),
     "validator": lambda: Case(
         settings=replace(SETTINGS, validator=Validator(("true",))),
@@ -206,6 +206,7 @@ FAULTS: dict[str, Callable[[], Case]] = {
     "crash": lambda: Case(
         # Fine on all that is usual; on a long run of one letter it tries 2 to the power of its length.
         records=[*everything(), line("boom", "(a+)+b")],
+        settings=replace(SETTINGS, limits=replace(SETTINGS.limits, file_cpu_s=1)),
         says="used more than",
     ),
     "benign": lambda: Case(records=[*everything(), line("greedy", "fine")], says="content.chn:22: rule greedy"),
@@ -217,7 +218,7 @@ FAULTS: dict[str, Callable[[], Case]] = {
         records=[*everything(), *(line(f"w{n}", *(f"w{n}x{i}[a-z]+" for i in range(FIELDS))) for n in range(100))],
         says="CPU to",
     ),
-    "lifecycle": lambda: Case(deactivate="exit 7\n", says="deactivation does not work"),
+    "lifecycle": lambda: Case(deactivate="exit 7\n", says="lifecycle: deactivate: deactivation does not work"),
     "upgrade": lambda: Case(
         # An older release left a state file that the new one cannot read.
         activate=f'if [ -e "$1/format-1" ]; then echo "cannot read format-1" >&2; exit 1; fi\n{ACTIVATE}',

@@ -254,6 +254,8 @@ def show(told: dict[str, Any], results: list[Result]) -> None:
                 else ""
             )
             out(f"  {kind}  {each['check']}: {place}{finding['sentence']}{sample}")
+            if finding["quote"]:
+                out(f"            | {finding['quote']}")
     if told["notes"]:
         out(f"What changes: {told['notes']['sentence']}")
     coverage = told["coverage"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from tidegate.gate.sandbox import Job
 from tidegate.gate.trial import Edition, Trial
 
 PROBE_S = "1"
+_CURRENT = "{current}/"
 YARA_SETTINGS = {"watch": "/tmp/watch", "quarantine": "/tmp/quarantine", "interval_s": "0.1", "start_s": "90"}
 
 
@@ -73,10 +75,22 @@ def editions_of(*editions: Edition) -> dict[str, tuple[Manifest, Path]]:
     return {edition.digest: (edition.manifest, edition.content) for edition in editions}
 
 
-def judge(came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str]) -> bool:
+def judge(
+    came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str], manifest: Manifest
+) -> bool:
     """Turn the first step that did not go well into a finding; `words` say what each step means. Whether all went."""
     for number, each in enumerate(came):
         if each.kind != "ok":
-            seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}")
+            file, line = _program(manifest, each)
+            seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}", file=file, line=line)
             return False
     return len(came) == len(steps)
+
+
+def _program(manifest: Manifest, came: Came) -> tuple[str, int]:
+    """Give the payload's own program that a step ran, and the line that it complains of; "" and 0 where it has none."""
+    what = came.step.what
+    words = {"activate": manifest.activate, "deactivate": manifest.deactivate}.get(what, ())
+    name = next((word.removeprefix(_CURRENT) for word in words if word.startswith(_CURRENT)), "")
+    complained = re.search(rf"{re.escape(name)}: (?:line )?(\d+):", came.said) if name else None
+    return name, int(complained[1]) if complained else 0

@@ -11,9 +11,10 @@ from typing import Any
 
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.core.wire import read
-from tidegate.gate.port import FAILED, MOST_FINDINGS, PASSED, SKIPPED, WARNED, Check, Result, Seen
+from tidegate.gate.port import FAILED, MOST_FINDINGS, PASSED, SKIPPED, WARNED, Check, Finding, Result, Seen
 from tidegate.gate.trial import Trial
 
+MOST_QUOTED = 16 << 20
 Watch = Callable[[str, str, float, str], None]
 """Told (check, state, share done, at what); states: waits, runs, and the results."""
 
@@ -99,12 +100,36 @@ def _one(trial: Trial, check: Check, tell: Watch) -> Result:
         seen = Seen()
         seen.fail(f"it could not look: {error}")
         inputs = None
+    except Exception as error:  # a plug-in's fault, or an interpreter that lies in another form than foreseen
+        seen = Seen()
+        seen.fail(f"the check itself broke, so it vouches for nothing: {type(error).__name__}: {error}")
+        inputs = None
     kept = sorted(seen.findings, key=lambda finding: (finding.note, not finding.grave))[:MOST_FINDINGS]
     took_s = round(time.monotonic() - began, 3)
-    result = Result(check.name, tuple(kept), seen.figures, seen.skipped, round(started, 3), took_s)
+    quoted = tuple(replace(f, sentence=_printable(f.sentence), quote=_quote(trial, f)) for f in kept)
+    result = Result(check.name, quoted, seen.figures, seen.skipped, round(started, 3), took_s)
     if result.result in (PASSED, WARNED):
         trial.cache.put(inputs, asdict(result))
     return result
+
+
+def _quote(trial: Trial, finding: Finding) -> str:
+    """Give what stands in the payload's line that a finding points to."""
+    root = trial.candidate.content.resolve()
+    path = (root / finding.file).resolve()
+    # The name may be an interpreter's word, and must not lead to this machine's own files.
+    if not finding.line or not path.is_relative_to(root) or not path.is_file() or path.stat().st_size > MOST_QUOTED:
+        return ""
+    lines = path.read_bytes().split(b"\n")[finding.line - 1 : finding.line]
+    text = lines[0].decode(errors="replace").strip()[:160] if lines else ""
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    """Take out what a terminal would obey: it may be the content's own words, or the interpreter's."""
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 def _known(answer: Any, now_s: float) -> Result | None:

@@ -1,7 +1,8 @@
 """Samples put together from the texts that rules look for: a rule whose sample it does not detect has no sample.
 
 They stand in for recorded ones where a vendor gives none. What a sample is for is known only after a scan: the rules
-that the baseline finds in it are the ones that the candidate must find.
+that the baseline finds in it are the ones that the candidate must find. Each rule has several, so that a condition that
+was tightened (a place, whole words, case, `all` for `any`, a size) loses one of them.
 """
 
 from __future__ import annotations
@@ -13,42 +14,70 @@ from pathlib import Path
 from tidegate.gate.corpus import Corpus, directory_corpus
 from tidegate.gate.sources import Source, hexes_of, texts_of
 
-MOST_SAMPLES = 3000
+MOST_RULES = 3000
+MOST_ALONE = 4
 MOST_BYTES = 256 * 1024
 _PE = b"MZ" + bytes(58) + b"\x80\0\0\0" + bytes(64) + b"PE\0\0\x4c\x01\0\0" + bytes(12) + b"\xe0\0\x02\x01" + bytes(224)
 _ELF = b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x3e\0\1\0\0\0" + bytes(40)
 
 
 def planted_corpus(sources: Mapping[str, Source], directory: Path) -> Corpus:
-    """Write a sample for each rule that names plain texts or bytes. Gives them as a corpus at `/made`."""
+    """Write samples for each rule that names plain texts or bytes. Gives them as a corpus at `/made`."""
     directory.mkdir(parents=True, exist_ok=True)
-    for key, source in list(sources.items())[:MOST_SAMPLES]:
-        data = sample_of(source)
-        if data:
+    for key, source in list(sources.items())[:MOST_RULES]:
+        for form, data in samples_of(source).items():
             name = hashlib.sha256(f"{key}\0{source.text}".encode(errors="replace")).hexdigest()[:24]
-            (directory / name).write_bytes(data)
+            (directory / f"{name}-{form}").write_bytes(data)
     found = directory_corpus("samples made from the rules' own texts", directory, "/made")
     names = "\n".join(f"{name} {size}" for name, size in found.files)
     return Corpus(found.name, found.root, found.inside, found.files, hashlib.sha256(names.encode()).hexdigest())
 
 
-def sample_of(source: Source) -> bytes:
-    """Put together all that a rule looks for, behind the header that its condition asks for."""
-    parts: list[bytes] = []
-    for text, modifiers in texts_of(source):
-        wide = b"".join(bytes([byte, 0]) for byte in text)
-        if "wide" in modifiers.split():
-            parts.append(wide)
-            if "ascii" not in modifiers.split():
+def samples_of(source: Source) -> dict[str, bytes]:
+    """Put together what a rule looks for, in several forms, behind the header that its condition asks for.
+
+    `whole`: all of it, in words of their own, from the start; `inside`: all of it within other text, further on, in the
+    other case where case is said not to matter; `wide`: in 16 bits a letter alone; `one` and `within`:
+    one of them by itself, in either way; `most`: all but the last.
+    """
+    whole: list[bytes] = []
+    inside: list[bytes] = []
+    wide: list[bytes] = []
+    for text, behind in texts_of(source):
+        modifiers = behind.split()
+        other = text.swapcase() if "nocase" in modifiers else text
+        if "wide" in modifiers:
+            whole.append(_wide(text))
+            inside.append(_wide(other))
+            wide.append(_wide(text))
+            if "ascii" not in modifiers:
                 continue
-        parts.append(text)
-    parts += hexes_of(source)
-    if not parts:
-        return b""
-    condition = source.text.rpartition("condition")[2]
-    head = b""
-    if "0x5A4D" in condition or "0x5a4d" in condition or "pe." in condition:
-        head = _PE
-    elif "0x464c457f" in condition.lower() or "0x7f454c46" in condition.lower() or "elf." in condition:
-        head = _ELF
-    return (head + b"\0".join(parts) + b"\0")[:MOST_BYTES]
+        whole.append(text)
+        inside.append(other)
+    patterns = hexes_of(source)
+    if not whole and not patterns:
+        return {}
+    forms = {"whole": b"\0".join([*whole, *patterns]) + b"\0"}
+    forms["inside"] = b"x" * 99 + b"xx".join([*inside, *patterns]) + b"x" * 4000
+    if wide and len(wide) < len(whole):
+        forms["wide"] = b"\0\0".join([*wide, *patterns]) + b"\0\0"
+    parts = [*whole, *patterns]
+    if len(parts) > 1:
+        forms |= {f"one{n}": part + b"\0" for n, part in enumerate(parts[:MOST_ALONE])}
+        forms |= {f"within{n}": b"x" * 99 + part + b"x" * 99 for n, part in enumerate(inside[:MOST_ALONE])}
+    if len(parts) > 2:
+        forms["most"] = b"\0".join(parts[:-1]) + b"\0"
+    head = _head(source.text.rpartition("condition")[2].lower())
+    return {form: (head + data)[:MOST_BYTES] for form, data in forms.items()}
+
+
+def _wide(text: bytes) -> bytes:
+    return b"".join(bytes([byte, 0]) for byte in text)
+
+
+def _head(condition: str) -> bytes:
+    if "0x5a4d" in condition or "pe." in condition:
+        return _PE
+    if "0x464c457f" in condition or "0x7f454c46" in condition or "elf." in condition:
+        return _ELF
+    return b""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 GROUP = "tidegate.checks"
 PASSED, WARNED, FAILED, SKIPPED = "PASSED", "WARNED", "FAILED", "SKIPPED"
 MOST_FINDINGS = 50
+_PARTS = ("name", "question", "order", "needs", "alone", "inputs", "run")
 Say = Callable[[float, str], None]
 """How far a check has come (0 to 1), and at what it is."""
 
@@ -23,7 +24,8 @@ Say = Callable[[float, str], None]
 class Finding:
     """One thing that a check saw. `file` and `line` are in the payload; `sample` is what it was tried on.
 
-    `grave` findings fail the release; others are a warning, or with `note` only worth knowing.
+    `grave` findings fail the release; others are a warning, or with `note` only worth knowing. `quote` is what stands
+    in that line; the pipeline fills it in.
     """
 
     sentence: str
@@ -33,6 +35,7 @@ class Finding:
     sample: str = ""
     grave: bool = True
     note: bool = False
+    quote: str = ""
 
     @property
     def place(self) -> str:
@@ -109,9 +112,25 @@ class Check(Protocol):
 
 
 def load_checks() -> list[Check]:
-    """Make all checks that are installed, in the order of the report."""
-    found: list[Check] = [entry.load()() for entry in entry_points(group=GROUP)]
-    return sorted(found, key=lambda check: (check.order, check.name))
+    """Make all checks that are installed, in the order of the report.
+
+    Raises:
+        BadInput: a check cannot be loaded, or bears the name of another one, which would then be silently left out.
+    """
+    found: dict[str, tuple[Check, str]] = {}
+    for entry in entry_points(group=GROUP):
+        origin = f"{entry.value} of {entry.dist.name if entry.dist else 'an unknown package'}"
+        try:
+            check: Check = entry.load()()
+            lacking = [name for name in _PARTS if not hasattr(check, name)]
+        except Exception as error:
+            raise BadInput(f"the check {origin} cannot be loaded: {type(error).__name__}: {error}") from None
+        if lacking:
+            raise BadInput(f"the check {origin} lacks {', '.join(lacking)}")
+        if check.name in found:
+            raise BadInput(f"two checks are called {check.name}: {found[check.name][1]} and {origin}; uninstall one")
+        found[check.name] = (check, origin)
+    return sorted((check for check, _ in found.values()), key=lambda check: (check.order, check.name))
 
 
 def choose(checks: list[Check], only: list[str], without: list[str]) -> list[Check]:

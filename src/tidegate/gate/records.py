@@ -72,6 +72,12 @@ def read_schema(root: Path) -> tuple[ContentType, ...]:
     return read(Schema, value, SCHEMA).types
 
 
+def schema_line(root: Path, name: str) -> int:
+    """Give the line of a payload's schema in which a type is named."""
+    lines = (root / SCHEMA).read_bytes().decode(errors="replace").splitlines()
+    return next((number for number, line in enumerate(lines, start=1) if json.dumps(name) in line), 1)
+
+
 def records_of(root: Path, kind: ContentType) -> list[Record]:
     """Read all records of a type; lines that begin with # and empty ones are none."""
     found: list[Record] = []

@@ -61,6 +61,14 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Detections:
+    """Which rules may go with what they detect: those that `retired` names (patterns), and a share of all others."""
+
+    retired: tuple[str, ...] = ()
+    may_go: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """How many damaged variants to try, and how long to fuzz where that is possible (0: not)."""
 
@@ -127,6 +135,7 @@ class Settings:
     limits: RunLimits = RunLimits()
     resources: Resources = Resources()
     size: Sizes = Sizes()
+    detections: Detections = Detections()
     damage: Damage = Damage()
     staging: Staging = Staging()
     interpreter: tuple[InterpreterSettings, ...] = ()

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
+from tidegate.core.wire import plain
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import sweep
-from tidegate.gate.sources import line_of
+from tidegate.gate.sources import find_item, line_of
 from tidegate.gate.trial import Trial
 
 MOST_SHOWN = 20
+_FORMS = {
+    "whole": "all that it looks for, from the start of the file",
+    "inside": "all that it looks for, within other text",
+    "wide": "its texts in 16 bits a letter",
+    "one": "one of its texts alone",
+    "within": "one of its texts alone, within other text",
+    "most": "all of its texts but the last",
+}
+
+
+def _form(sample: str) -> str:
+    return sample.rpartition("-")[2].rstrip("0123456789")
 
 
 class DetectionsCheck:
@@ -25,7 +39,14 @@ class DetectionsCheck:
         """Both contents, the interpreter and the samples."""
         samples = [corpus.digest for corpus in (*trial.planted_corpora, trial.made_samples)]
         base = [edition.digest for edition in trial.baselines[:1]]
-        return [self.name, trial.candidate.digest, base, trial.interpreter_inputs(), samples]
+        return [
+            self.name,
+            trial.candidate.digest,
+            base,
+            trial.interpreter_inputs(),
+            samples,
+            plain(trial.settings.detections),
+        ]
 
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
         """Scan the samples with both."""
@@ -59,6 +80,7 @@ class DetectionsCheck:
         sources, names = trial.sources, {source.name for source in trial.sources.values()}
         retired: set[str] = set()
         lost = 0
+        told: set[tuple[str, str]] = set()
         for sample, rules in sorted(held.items()):
             if sample in found:
                 continue
@@ -67,9 +89,10 @@ class DetectionsCheck:
                 retired |= {rule for _, rule in rules}
                 continue
             lost += 1
-            if lost <= MOST_SHOWN:
-                file, rule = alive[0] if alive else sorted(rules)[0]
-                what = "a planted sample" if sample in own else "a sample of its own"
+            file, rule = alive[0] if alive else sorted(rules)[0]
+            if len(told) < MOST_SHOWN and (sample in own or (file, rule) not in told):
+                told.add((file, rule))
+                what = "a planted sample" if sample in own else f"a sample of its own ({_FORMS[_form(sample)]})"
                 seen.fail(
                     f"{what} is not detected any more; {baseline.title} found it by {rule}",
                     file=file,
@@ -81,6 +104,23 @@ class DetectionsCheck:
             seen.warn(f"a planted sample is detected neither by this nor by {baseline.title}", sample=path)
         seen.figures |= {"detected by the baseline": len(held), "lost": lost, "retired rules": sorted(retired)[:100]}
         seen.figures["newly detected"] = len(set(found) - set(held))
+        self._gone(trial, seen, retired)
+
+    def _gone(self, trial: Trial, seen: Seen, retired: set[str]) -> None:
+        """Judge detections that are gone with their rules: some are retired on purpose, many are an accident."""
+        own, baseline = trial.settings.detections, trial.baselines[0]
+        gone = sorted(name for name in retired if not any(fnmatchcase(name, pattern) for pattern in own.retired))
         if retired:
             some = ", ".join(sorted(retired)[:5])
             seen.note(f"{len(retired)} rules of {baseline.title} are gone, with what they detected: {some}")
+        before = trial.sources_of(baseline)
+        if len(gone) <= own.may_go * len(before):
+            return
+        was = find_item(before, gone[0])
+        seen.fail(
+            f"{len(gone)} of the {len(before):,} rules of {baseline.title} are gone, with what they detected"
+            f" ({', '.join(gone[:5])}; the first stood in {f'{was.file}:{was.line}' if was else 'it'}):"
+            f" {own.may_go:.0%} may go; name those that go on purpose ([detections] retired)",
+            file=was.file if was and (trial.candidate.content / was.file).is_file() else "",
+            rule=gone[0],
+        )

@@ -50,4 +50,4 @@ class IdempotenceCheck:
             7: "activation after that",
             8: "health after that",
         }
-        judge(drive(trial, editions_of(trial.candidate), steps), steps, seen, words)
+        judge(drive(trial, editions_of(trial.candidate), steps), steps, seen, words, trial.candidate.manifest)

@@ -57,7 +57,7 @@ class LifecycleCheck:
             9: "getting rid of it: after deactivation something",
         }
         came = drive(trial, editions_of(trial.candidate), steps)
-        judge(came, steps, seen, words)
+        judge(came, steps, seen, words, trial.candidate.manifest)
         health = next((each.said for each in came if each.step.what == "probe"), "")
         seen.figures |= {"steps": len(came), "health": health[:300]}
         say(1.0, "")

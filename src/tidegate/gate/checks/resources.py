@@ -148,7 +148,7 @@ class ResourcesCheck:
     def _suspect(self, trial: Trial, what: str) -> dict[str, Any]:
         """Name the changed file that costs most, by measuring each alone; where there are few enough."""
         interpreter = trial.need_interpreter()
-        if not interpreter.separable or what == "memory":
+        if not interpreter.separable:
             return {}
         changed = trial.changed_sources()
         names = sorted({source.file for source in changed.values()})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.records import SCHEMA, read_schema, records_of
+from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
 from tidegate.gate.sources import Source
 from tidegate.gate.trial import Trial, digests
 from tidegate.trust.payload import describe_payload
@@ -53,7 +53,9 @@ class SchemaCheck:
             given = supplied.get(kind.name)
             if given is not None and given != kind.fields:
                 seen.fail(
-                    f"type {kind.name} declares {kind.fields} fields, and the interpreter supplies {given}", file=SCHEMA
+                    f"type {kind.name} declares {kind.fields} fields, and the interpreter supplies {given}",
+                    file=SCHEMA,
+                    line=schema_line(root, kind.name),
                 )
             for record in records:
                 if len(record.fields) != kind.fields:
@@ -85,7 +87,24 @@ class SchemaCheck:
                 seen.fail("the file is empty, or zeros alone", file=name)
             elif name.lower().endswith((".yar", ".yara")) and not any(item.file == name for item in items.values()):
                 seen.fail("the file declares no rule", file=name)
+        self._unread(trial, seen)
         self._twice(trial, seen)
+
+    def _unread(self, trial: Trial, seen: Seen) -> None:
+        """Content of the baseline's that came along under a name that its interpreter does not read."""
+        interpreter, root = trial.need_interpreter(), trial.candidate.content
+        read = set(trial.content_digests)
+        for edition in trial.baselines[:1]:
+            before = digests(edition.content, interpreter.content_files(edition.content))
+            gone = {digest: name for name, digest in before.items() if name not in read}
+            others = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
+            for name, digest in digests(root, [name for name in others if name not in read]).items():
+                if digest in gone:
+                    seen.fail(
+                        f"the file is {gone[digest]} of {edition.title}, and {interpreter.name} does not read it under"
+                        " this name",
+                        file=name,
+                    )
 
     def _twice(self, trial: Trial, seen: Seen) -> None:
         """The same name in two files is two detections under one name: a new one fails, an old one is a warning."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tidegate.core.wire import plain
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.trial import Trial
+from tidegate.gate.trial import Edition, Trial
 
 MB = 1 << 20
 
@@ -44,7 +45,27 @@ class SizeCheck:
             for what, now, before in pairs:
                 ratio = now / before if before else 1.0
                 seen.figures[f"{what} against {edition.title}"] = round(ratio, 3)
+                name, change = _most_changed(trial, edition)
+                most = f"; most of that in {name} ({change:+,} bytes)" if name else ""
+                place = {"file": name} if (trial.candidate.content / name).is_file() else {}
                 if ratio > limits.grow:
-                    seen.fail(f"it has {now:,} {what}, {ratio:.1f} times the {before:,} of {edition.title}")
+                    seen.fail(
+                        f"it has {now:,} {what}, {ratio:.1f} times the {before:,} of {edition.title}{most}", **place
+                    )
                 elif ratio < limits.shrink:
-                    seen.fail(f"it has {now:,} {what}, and {edition.title} has {before:,}: too much of it is gone")
+                    seen.fail(
+                        f"it has {now:,} {what}, and {edition.title} has {before:,}: too much of it is gone{most}",
+                        **place,
+                    )
+
+
+def _most_changed(trial: Trial, edition: Edition) -> tuple[str, int]:
+    """Give the file whose bytes differ most from the baseline's, and by how many."""
+    before, after = _sizes(edition.content), _sizes(trial.candidate.content)
+    changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
+    name = max(changes, key=lambda each: abs(changes[each]), default="")
+    return (name, changes[name]) if name and changes[name] else ("", 0)
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    return {path.relative_to(root).as_posix(): path.stat().st_size for path in root.rglob("*") if path.is_file()}

@@ -54,5 +54,7 @@ class UpgradeCheck:
                 7: f"rollback to {edition.title}",
                 8: f"health of {edition.title} after the rollback",
             }
-            judge(drive(trial, editions_of(edition, trial.candidate), steps), steps, seen, words)
+            judge(
+                drive(trial, editions_of(edition, trial.candidate), steps), steps, seen, words, trial.candidate.manifest
+            )
         seen.figures["baselines"] = [edition.title for edition in trial.baselines]

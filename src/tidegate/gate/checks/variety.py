@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.records import SCHEMA, read_schema, records_of
+from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
 from tidegate.gate.trial import Trial
 
 
@@ -40,6 +40,7 @@ class VarietyCheck:
                         f"field {number} of {kind.name} is a wildcard in all {len(records)} records, so that nothing"
                         " tries it; give it a criterion, or list it in may_be_wild",
                         file=SCHEMA,
+                        line=schema_line(root, kind.name),
                         rule=kind.name,
                     )
         say(0.5, "conditions that never change")

@@ -1,0 +1,192 @@
+"""Defective YARA releases as a vendor makes them by accident: each is refused with check, file, line and evidence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tidegate.cli.gate import Wanted, trial_of
+from tidegate.core.errors import BadInput
+from tidegate.gate.pipeline import run_checks
+from tidegate.gate.port import FAILED, Finding, choose, load_checks
+from tidegate.gate.report import refusal
+from tidegate.gate.settings import Corpora, Detections, InterpreterSettings, Settings
+
+pytestmark = [
+    pytest.mark.room("gate"),
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+]
+SETTINGS = Settings(corpus=Corpora(system=False))
+RULE = """rule {name}
+{{
+    strings:
+        $a = "malicious text {name}" {how}
+        $b = "another mark of {name}"
+    condition:
+        any of them
+}}
+"""
+HOW = {"plain": "", "either_case": "nocase", "both_widths": "wide ascii"}
+
+
+def content(place: Path) -> Path:
+    place.mkdir()
+    for name, how in HOW.items():
+        (place / f"{name}.yar").write_text(RULE.format(name=name, how=how))
+    return place
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The release that devices have, and answers that hold for all of these tests."""
+    place = tmp_path_factory.mktemp("shared")
+    return content(place / "baseline"), place / "cache"
+
+
+def refused(candidate: Path, shared: tuple[Path, Path], check: str, settings: Settings = SETTINGS) -> list[Finding]:
+    """Put a candidate through one check and those that it needs; give what that one has against it."""
+    baseline, cache = shared
+    checks = load_checks()
+    needs = next(each.needs for each in checks if each.name == check)
+    with trial_of(candidate, Wanted(settings, Path(), baselines=(baseline,), cache=cache)) as trial:
+        results = run_checks(trial, choose(checks, [check, *needs], []))
+    assert {each.check for each in results if each.result == FAILED} <= {check}, refusal(results)
+    return [found for each in results for found in each.findings if found.grave and not found.note]
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(place: Path) -> None:
+        text = (place / name).read_text()
+        assert old in text
+        (place / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+TIGHTENED = {
+    "a place": (replaced("plain.yar", "any of them", "$a at 0 or $b at 0"), "plain.yar", "within other text"),
+    "whole words": (replaced("either_case.yar", "nocase", "nocase fullword"), "either_case.yar", "within other text"),
+    "case": (replaced("either_case.yar", "nocase", ""), "either_case.yar", "within other text"),
+    "width": (replaced("both_widths.yar", "wide ascii", ""), "both_widths.yar", "one of its texts alone"),
+    "all for any": (replaced("plain.yar", "any of them", "all of them"), "plain.yar", "one of its texts alone"),
+    "a size": (replaced("plain.yar", "any of", "filesize < 2KB and any of"), "plain.yar", "within other text"),
+}
+
+
+@pytest.mark.parametrize("what", TIGHTENED)
+def test_a_condition_that_was_tightened_loses_a_sample(shared: tuple[Path, Path], tmp_path: Path, what: str) -> None:
+    change, file, says = TIGHTENED[what]
+    change(content(tmp_path / "candidate"))
+    (found,) = refused(tmp_path / "candidate", shared, "detections")
+    assert (found.place, found.rule) == (f"{file}:1", file.removesuffix(".yar"))
+    assert "is not detected any more" in found.sentence and says in found.sentence and found.sample
+    assert found.quote == f"rule {file.removesuffix('.yar')}"
+
+
+def test_rules_that_are_gone_are_named_unless_they_go_on_purpose(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "plain.yar").unlink()
+    (found,) = refused(candidate, shared, "detections")
+    assert "1 of the 3 rules" in found.sentence and "plain.yar:1" in found.sentence and found.rule == "plain"
+    purpose = Settings(corpus=Corpora(system=False), detections=Detections(retired=("pl*",)))
+    assert refused(candidate, shared, "detections", purpose) == []
+
+
+def test_content_under_a_name_that_nothing_reads_is_refused(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "plain.yar").rename(candidate / "plain.txt")
+    (found,) = refused(candidate, shared, "schema")
+    assert found.file == "plain.txt" and "the file is plain.yar of" in found.sentence
+
+
+def test_growth_names_the_file_that_grew(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "plain.yar").write_text((candidate / "plain.yar").read_text() + "// filler\n" * 1000)
+    (found,) = refused(candidate, shared, "size")
+    assert found.file == "plain.yar" and "most of that in plain.yar (+10,000 bytes)" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says", "quote"),
+    [
+        ('include "/etc/passwd"\n', 1, "include statements not allowed", 'include "/etc/passwd"'),
+        ("// fine\nrule f { condition: device == 1 }\n", 2, "unknown identifier", "rule f { condition: device == 1 }"),
+        ('import "nowhere"\nrule f { condition: filesize > 1 }\n', 1, "unknown module", 'import "nowhere"'),
+        ("rule f { strings: $a = /(x/ condition: $a }\n", 1, "invalid regular", "rule f { strings: $a = /(x/"),
+        ("rule f { meta: m = \"\xff\" condition: filesize > 1 }\n", 1, "not UTF-8", "rule f { meta: m = "),
+    ],
+)  # fmt: skip
+def test_what_the_interpreter_refuses_is_quoted(
+    shared: tuple[Path, Path], tmp_path: Path, text: str, line: int, says: str, quote: str
+) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "new.yar").write_bytes(text.encode("latin-1"))
+    (found,) = refused(candidate, shared, "load")
+    assert found.place == f"new.yar:{line}" and says in found.sentence and found.quote.startswith(quote)
+
+
+def test_an_interpreter_that_lies_is_believed_nothing(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    """It names a place outside the payload, which must not be quoted, and says what it says in another form."""
+    secret = tmp_path / "secret"
+    secret.write_text("a private key\n")
+    candidate = content(tmp_path / "candidate")
+    for said, says in ((f"{secret}:1: wrong", "wrong"), ("../secret:1: wrong", "wrong"), ("\\033[2J:x:", "refuses it")):
+        words = ("sh", "-c", f"printf '{said}\\n' >&2; exit 2")
+        liar = InterpreterSettings(kind="command", driver="yara", name="liar", load=words, files=("*.yar",))
+        honest = Settings(corpus=Corpora(system=False), interpreter=(liar,))
+        found = refused(candidate, shared, "load", honest)
+        assert [each.quote for each in found] == [""] and says in found[0].sentence
+
+
+PLUGIN = """
+class Outside:
+    name, question, order, needs, alone = "outside", "Is it outside?", 99, ("schema",), False
+    def inputs(self, trial):
+        return None
+    def run(self, trial, seen, say):
+        say(0.5, "half")
+        seen.figures["devices"] = 1
+        {body}
+"""
+
+
+def plugin(place: Path, name: str, body: str, monkeypatch: pytest.MonkeyPatch, value: str = "") -> None:
+    """Install a package with a check, as an installer leaves it behind."""
+    (place / f"{name}-1.dist-info").mkdir(parents=True)
+    (place / f"{name}-1.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    entry = f"[tidegate.checks]\n{name} = {value or f'{name}:Outside'}\n"
+    (place / f"{name}-1.dist-info" / "entry_points.txt").write_text(entry)
+    (place / f"{name}.py").write_text(PLUGIN.format(body=body))
+    monkeypatch.syspath_prepend(place)
+
+
+def test_a_check_of_another_package_takes_part(
+    shared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin(tmp_path / "a", "tidegate_plug_a", "seen.fail('it is', file='plain.yar', line=3)", monkeypatch)
+    (found,) = refused(content(tmp_path / "candidate"), shared, "outside")
+    assert (found.place, found.quote) == ("plain.yar:3", "strings:")
+
+
+def test_a_check_that_breaks_refuses_the_release(
+    shared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin(tmp_path / "b", "tidegate_plug_b", "[][1]", monkeypatch)
+    (found,) = refused(content(tmp_path / "candidate"), shared, "outside")
+    assert "the check itself broke, so it vouches for nothing: IndexError" in found.sentence
+
+
+def test_checks_that_cannot_be_loaded_or_share_a_name_are_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        plugin(tmp_path / "c", "tidegate_plug_c", "pass", patch, "tidegate_plug_c:Nothing")
+        with pytest.raises(BadInput, match="tidegate_plug_c:Nothing of tidegate_plug_c cannot be loaded"):
+            load_checks()
+    with monkeypatch.context() as patch:
+        plugin(tmp_path / "d", "tidegate_plug_d", "pass", patch, "tidegate.gate.checks.benign:BenignCheck")
+        with pytest.raises(BadInput, match="two checks are called benign"):
+            load_checks()
