@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tidegate.api.reading import body_of, read_as, who_of
 from tidegate.control import acts, identities
+from tidegate.control.inventory import write_parquet
 from tidegate.control.quarantine import quarantine
 from tidegate.control.state import ServerState
 from tidegate.control.views import device_view
@@ -58,6 +64,20 @@ async def inventory(request: Request) -> Response:
         for (labels, components), count in counts.items()
     ]
     return JSONResponse({"devices": len(state.devices), "classes": classes})
+
+
+async def export(request: Request) -> Response:
+    """Give the devices with every `label=name=value` given as a Parquet file."""
+    fleet = request.app.state.office.controller.state.devices
+    wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
+    descriptor, name = tempfile.mkstemp(suffix=".parquet")
+    os.close(descriptor)
+    try:
+        await asyncio.to_thread(write_parquet, fleet, {name: value for name, _, value in wanted}, Path(name))
+    except BaseException:
+        os.unlink(name)
+        raise
+    return FileResponse(name, media_type="application/vnd.apache.parquet", background=BackgroundTask(os.unlink, name))
 
 
 async def one(request: Request) -> Response:
@@ -134,6 +154,7 @@ async def signal(request: Request) -> Response:
 ROUTES = [
     Route("/api/v1/devices", listing),
     Route("/api/v1/inventory", inventory),
+    Route("/api/v1/inventory.parquet", export),
     Route("/api/v1/devices/quarantine", quarantine_group, methods=["POST"]),
     Route("/api/v1/devices/{name}", one),
     Route("/api/v1/devices/{name}/why", explain),

@@ -9,6 +9,7 @@ from cyclopts import App
 
 from tidegate.cli.office import OfficeClient, part
 from tidegate.cli.show import ago, moment, out, out_json, pairs_of, table
+from tidegate.core.errors import BadInput
 
 app = App(name="device", help="List devices; ask why one has or has not been updated.")
 
@@ -38,6 +39,36 @@ def listing(
     table("Devices", ("#", "device", "labels", "confirmed on", "last heard"), rows, empty="No device is enrolled yet.")
     if found["total"] > len(rows):
         out(f"{len(rows)} of {found['total']:,}; go on with --offset {offset + len(rows)}")
+
+
+@app.command
+def export(file: Path, /, *, label: list[str] | None = None, home: Path | None = None) -> None:
+    """Write the inventory into a Parquet file, which DuckDB, pandas and spreadsheets read.
+
+    Args:
+        file: The file to be made.
+        label: Only devices with NAME=VALUE. Can be given several times.
+        home: The control plane's directory.
+    """
+    pairs_of("--label", label or ())
+    office, part_file = OfficeClient(home), file.with_name(f".{file.name}.part")
+    try:
+        with file.open("xb"):  # reserves the name
+            pass
+    except FileExistsError:
+        raise BadInput(f"{file} is there already; name another file") from None
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror or error}") from error
+    try:
+        with part_file.open("wb") as into:
+            office.download("/api/v1/inventory.parquet", into, label=label or [])
+        part_file.replace(file)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    finally:
+        part_file.unlink(missing_ok=True)
+    out(f"{file}: {file.stat().st_size / 1e6:,.1f} MB")
 
 
 @app.command

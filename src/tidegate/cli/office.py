@@ -60,10 +60,10 @@ class OfficeClient:
         """Read a file."""
         return self._ask("GET", path).content
 
-    def download(self, path: str, into: IO[bytes]) -> int:
+    def download(self, path: str, into: IO[bytes], **params: Any) -> int:
         """Read something large into a file; give the number of the last event that it should hold."""
         try:
-            with self._http.stream("GET", path, extensions=self._extensions) as reply:
+            with self._http.stream("GET", path, params=params, extensions=self._extensions) as reply:
                 if reply.status_code >= 400:
                     reply.read()
                     _refuse(reply)
