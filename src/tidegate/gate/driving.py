@@ -57,7 +57,8 @@ def drive(
         read.append(((trial.base / trial.settings.device).resolve(), "/device"))
     limits = replace(trial.runner.limits, disk_mb=max(trial.runner.limits.disk_mb, 64))
     words = (sys.executable, "-B", "-m", "tidegate.gate.inside.drive")
-    ran = trial.runner.run(Job(words, tuple(read), json.dumps(asked).encode(), {}, limits))
+    talks = driver == "clamav"  # the driver asks its clamd by a local socket
+    ran = trial.runner.run(Job(words, tuple(read), json.dumps(asked).encode(), {}, limits, talks))
     found: list[Came] = []
     for line in ran.stdout.decode(errors="replace").splitlines():
         try:

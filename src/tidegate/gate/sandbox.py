@@ -54,13 +54,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run: a command, what it may read besides the system (source -> place inside), its input and its limits."""
+    """One run: a command, what it may read besides the system (source -> place inside), its input and its limits.
+
+    `local_sockets`: its processes may talk to each other by AF_UNIX sockets, as a daemon of its own needs; to nothing
+    outside, for the sandbox has a network namespace and files of its own.
+    """
 
     command: tuple[str, ...]
     read: tuple[tuple[Path, str], ...] = ()
     stdin: bytes = b""
     env: dict[str, str] = field(default_factory=lambda: {})
     limits: Limits = Limits()
+    local_sockets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,8 @@ class Sandbox:
         if self._stopped:
             raise Refused("the gate was stopped")
         began = time.monotonic()
-        rules, stdin = _memory_file(seccomp.bpf(seccomp.machine())), _memory_file(job.stdin)
+        rules = _memory_file(seccomp.bpf(seccomp.machine(), local_sockets=job.local_sockets))
+        stdin = _memory_file(job.stdin)
         try:
             process = subprocess.Popen(
                 self.words(job, rules),

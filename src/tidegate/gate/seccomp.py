@@ -53,6 +53,8 @@ X86_ALONE = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "sysf
 ABSENT = {"clone3": (435, 435), "memfd_create": (319, 279)}
 """They end as if the kernel did not have them: programs then take an older way, whose arguments can be looked at."""
 _CLONE, _IOCTL = (56, 220), (16, 29)
+_SOCKET, _AF_UNIX = DENIED["socket"], 1
+_BETWEEN_OWN = ("socket", "connect", "bind", "listen", "accept", "accept4")
 FIRST_UNKNOWN = 463
 """From here on the kernel's calls were made after this list (6.10); nobody has said that they lead nowhere."""
 
@@ -65,10 +67,15 @@ def machine() -> str:
     return found
 
 
-def bpf(architecture: str) -> bytes:
-    """Assemble the filter, as `bwrap --seccomp` reads it: an array of struct sock_filter."""
+def bpf(architecture: str, *, local_sockets: bool = False) -> bytes:
+    """Assemble the filter, as `bwrap --seccomp` reads it: an array of struct sock_filter.
+
+    With `local_sockets` processes of one sandbox may talk to each other by sockets of family AF_UNIX; those of every
+    other family stay denied.
+    """
     side = ("x86_64", "aarch64").index(architecture)
-    denied = [numbers[side] for numbers in DENIED.values()]
+    left = _BETWEEN_OWN if local_sockets else ()
+    denied = [numbers[side] for name, numbers in DENIED.items() if name not in left]
     if side == 0:
         denied += X86_ALONE.values()
     code: list[tuple[int, int, str, str]] = []  # (operation, value, label if so, label if not); "" is the next line
@@ -78,10 +85,12 @@ def bpf(architecture: str) -> bytes:
     code += [(_JEQ, number, "deny", "") for number in sorted(denied)]
     code.append((_JGE, FIRST_UNKNOWN, "absent", ""))
     code += [(_JEQ, numbers[side], "absent", "") for numbers in ABSENT.values()]
+    code += [(_JEQ, _SOCKET[side], "socket", "")]  # reached where local sockets are allowed alone
     code += [(_JEQ, _CLONE[side], "clone", ""), (_JEQ, _IOCTL[side], "ioctl", "allow")]
-    labels = {"clone": len(code), "ioctl": len(code) + 2}
+    labels = {"clone": len(code), "ioctl": len(code) + 2, "socket": len(code) + 4}
     code += [(_LOAD, _ARG0, "", ""), (_JSET, _NEW_NAMESPACES, "deny", "allow")]
     code += [(_LOAD, _ARG1, "", ""), (_JEQ, _TIOCSTI, "deny", "allow")]
+    code += [(_LOAD, _ARG0, "", ""), (_JEQ, _AF_UNIX, "allow", "deny")]
     ends = {"allow": _ALLOW, "deny": _ERRNO | errno.EPERM, "absent": _ERRNO | errno.ENOSYS, "kill": _KILL}
     for name, value in ends.items():
         labels[name] = len(code)

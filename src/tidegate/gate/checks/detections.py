@@ -6,9 +6,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tidegate.core.wire import plain
+from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.scanning import sweep
-from tidegate.gate.sources import find_item, line_of
+from tidegate.gate.scanning import sweep, where
+from tidegate.gate.sources import find_item
 from tidegate.gate.trial import Trial
 
 MOST_SHOWN = 20
@@ -77,7 +78,7 @@ class DetectionsCheck:
         held: dict[str, set[tuple[str, str]]] = {}
         for match in before.matches:
             held.setdefault(match.sample, set()).add((match.file, match.rule))
-        sources, names = trial.sources, {source.name for source in trial.sources.values()}
+        names = {source.name for source in trial.sources.values()}
         retired: set[str] = set()
         lost = 0
         told: set[tuple[str, str]] = set()
@@ -93,12 +94,11 @@ class DetectionsCheck:
             if len(told) < MOST_SHOWN and (sample in own or (file, rule) not in told):
                 told.add((file, rule))
                 what = "a planted sample" if sample in own else f"a sample of its own ({_FORMS[_form(sample)]})"
+                was = find_item(trial.sources_of(baseline), rule)
+                stood = f" ({was.file}:{was.line} there)" if was else ""
                 seen.fail(
-                    f"{what} is not detected any more; {baseline.title} found it by {rule}",
-                    file=file,
-                    line=line_of(sources, file, rule),
-                    rule=rule,
-                    sample=sample,
+                    f"{what} is not detected any more; {baseline.title} found it by {rule}{stood}",
+                    **where(trial, Match(sample, rule, file)),
                 )
         for path in sorted(own - set(found) - set(held))[:MOST_SHOWN]:
             seen.warn(f"a planted sample is detected neither by this nor by {baseline.title}", sample=path)

@@ -1,0 +1,129 @@
+"""ClamAV releases through the gate: a good one passes, and defective ones are refused with check, file and line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidegate.cli.gate import Wanted, trial_of
+from tidegate.gate import seccomp
+from tidegate.gate.pipeline import run_checks
+from tidegate.gate.port import FAILED, choose, load_checks
+from tidegate.gate.report import refusal
+from tidegate.gate.sandbox import Job, Limits, Sandbox
+from tidegate.gate.settings import Corpora, Damage, Resources, Settings
+
+pytestmark = [
+    pytest.mark.room("gate"),
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+]
+CLAMAV = pytest.mark.skipif(not (shutil.which("clamscan") and shutil.which("clamd")), reason="ClamAV is not installed")
+SETTINGS = Settings(
+    corpus=Corpora(system=False), damage=Damage(variants=4, fuzz_s=0), resources=Resources(pairs=2, sample_mb=1)
+)
+MARKS = {"Tide.One": b"a mark of the first family", "Tide.Two": b"a mark of the second family"}
+GOOD = [f"{name}:0:*:{mark.hex()}" for name, mark in MARKS.items()]
+
+
+def content(place: Path, lines: list[str]) -> Path:
+    place.mkdir(parents=True)
+    (place / "sig.ndb").write_text("\n".join(lines) + "\n")
+    return place
+
+
+def tried(place: Path, lines: list[str], *only: str) -> tuple[set[str], list[str]]:
+    """Put signatures through the gate (or some checks) against the good ones; give what failed, and what it says."""
+    for name, mark in MARKS.items():
+        (place / "planted").mkdir(exist_ok=True)
+        (place / "planted" / name).write_bytes(b"xx" + mark + b"xx")
+    (place / "benign").mkdir()
+    (place / "benign" / "letter.txt").write_text("an ordinary letter of this device\n")
+    wanted = Wanted(
+        SETTINGS,
+        Path(),
+        benign=(place / "benign",),
+        planted=(place / "planted",),
+        baselines=(content(place / "baseline", GOOD),),
+        driver="clamav",
+    )
+    with trial_of(content(place / "candidate", lines), wanted) as trial:
+        results = run_checks(trial, choose(load_checks(), list(only), []))
+    return {each.check for each in results if each.result == FAILED}, refusal(results)
+
+
+@CLAMAV
+def test_a_good_release_passes_in_clamscan_and_in_a_clamd_of_its_own(tmp_path: Path) -> None:
+    failed, said = tried(tmp_path, [*GOOD, f"Tide.Three:0:*:{b'a mark of the third family'.hex()}"])
+    assert failed == set(), said
+
+
+@CLAMAV
+@pytest.mark.parametrize(
+    ("lines", "only", "says"),
+    [
+        ([*GOOD, "Tide.Three:0:*:zz11"], ("load",), "load: sig.ndb:3: ClamAV"),
+        (
+            [*GOOD, f"Tide.Three:0:*:{b'ordinary letter'.hex()}"],
+            ("load", "benign"),
+            "benign: sig.ndb:3: rule Tide.Three takes",
+        ),
+        (
+            [GOOD[0], f"Tide.Two:0:*:{b'another mark'.hex()}"],
+            ("load", "detections"),
+            "detections: sig.ndb:2: a planted sample is not detected any more",
+        ),
+    ],
+    ids=["not hexadecimal", "finds a letter", "blind"],
+)  # fmt: skip
+def test_a_defective_release_is_refused_with_its_line(
+    tmp_path: Path, lines: list[str], only: tuple[str, ...], says: str
+) -> None:
+    failed, said = tried(tmp_path, lines, *only)
+    assert failed == {only[-1]} and any(line.startswith(says) for line in said), said
+
+
+def test_local_sockets_lead_to_ones_own_processes_and_nowhere_else(tmp_path: Path) -> None:
+    name = f"tidegate-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as abstract, socket.socket(socket.AF_UNIX) as named:
+        abstract.bind("\0" + name)
+        abstract.listen()
+        named.bind(str(tmp_path / "s"))
+        named.listen()
+        code = f"""
+import socket
+server = socket.socket(socket.AF_UNIX); server.bind('/tmp/own'); server.listen()
+socket.socket(socket.AF_UNIX).connect('/tmp/own'); print('own')
+for family in range(64):
+    if family != socket.AF_UNIX:
+        try:
+            socket.socket(family, socket.SOCK_DGRAM); print('ESCAPED', family)
+        except PermissionError:
+            pass
+for place in ({chr(0) + name!r}, {str(tmp_path / "s")!r}):
+    try:
+        socket.socket(socket.AF_UNIX).connect(place); print('ESCAPED', place)
+    except OSError as error:
+        print(type(error).__name__)
+"""
+        words = (sys.executable, "-I", "-c", code)
+        ran = Sandbox().run(Job(words, limits=Limits(memory_mb=256, cpu_s=10), local_sockets=True))
+        assert ran.stdout.decode().split() == ["own", "ConnectionRefusedError", "FileNotFoundError"], ran
+        without = Sandbox().run(Job(words, limits=Limits(memory_mb=256, cpu_s=10)))
+        assert without.code == 1 and "PermissionError" in without.stderr
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_local_sockets_take_six_calls_off_the_list_alone(architecture: str) -> None:
+    side = ("x86_64", "aarch64").index(architecture)
+    plain, local = (
+        {value for operation, _, _, value in struct.iter_unpack("=HBBI", code) if operation == 0x15}
+        for code in (seccomp.bpf(architecture), seccomp.bpf(architecture, local_sockets=True))
+    )
+    names = ("connect", "bind", "listen", "accept", "accept4")
+    assert plain - local == {seccomp.DENIED[name][side] for name in names} and local <= plain
