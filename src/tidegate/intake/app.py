@@ -67,7 +67,7 @@ class IntakeApp:
 
     async def _reply(self, scope: Scope, receive: Receive, path: str) -> Reply:
         if path not in ROUTES:
-            return problem(404, "Not found", f"there is nothing at {path}")
+            return problem(404, "Not found", "there is nothing at this address")
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
         if self.controller.full:  # before the body is read: turning away must cost little
@@ -85,7 +85,7 @@ class IntakeApp:
         path: str = scope["path"]
         handler = ROUTES.get(path)
         if handler is None:
-            return problem(404, "Not found", f"there is nothing at {path}")
+            return problem(404, "Not found", "there is nothing at this address")
         try:
             return self._hint(await handler(self, scope, body), scope)
         except TooOften as error:

@@ -127,7 +127,7 @@ class CollectorApp:
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]
         if path not in PATHS:
-            return problem(404, "Not found", f"there is nothing at {path}")
+            return problem(404, "Not found", "there is nothing at this address")
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
         if len(self._queue) >= MOST_WAITING:  # before the body is read: turning away must cost little
