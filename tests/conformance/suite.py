@@ -77,13 +77,14 @@ def page(version: str, results: list[Result]) -> str:
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "tuf_conformance").is_dir():
-        print("name the checkout of tuf-conformance", file=sys.stderr)
+    if len(sys.argv) not in (2, 3) or not (Path(sys.argv[1]) / "tuf_conformance").is_dir():
+        print("name the checkout of tuf-conformance, and its commit if that should stand in the page", file=sys.stderr)
         return 2
     checkout = Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as place:
         results = run_suite(checkout, Path(place))
-    PAGE.write_text(page(version_of(checkout), results), encoding="utf-8")
+    version = version_of(checkout) + (f" at commit {sys.argv[2]}" if len(sys.argv) == 3 else "")
+    PAGE.write_text(page(version, results), encoding="utf-8")
     bad = [result for result in results if result.ended != "passed"]
     print(f"{len(results)} tests, {len(bad)} not passed; {PAGE.name} is written")
     return 1 if bad else 0

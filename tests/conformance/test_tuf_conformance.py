@@ -22,7 +22,7 @@ def test_the_agents_client_passes_the_whole_suite(tmp_path: Path) -> None:
         pytest.skip("faketime is not installed")
     results = run_suite(Path(checkout).resolve(), tmp_path)
     assert [result for result in results if result.ended != "passed"] == []
-    assert len(results) >= 113
+    assert len(results) >= 108, "as many as the tag v2.4.0 has; later commits have more"
 
 
 def test_the_page_shows_a_run_in_which_all_passed() -> None:
