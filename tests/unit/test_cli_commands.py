@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -257,3 +258,15 @@ def test_a_token_is_read_from_standard_input(
     code, out, _ = tidegate(*words)
     assert (code, "Enrolled as device" in out) == (0, True)
     one_line(tidegate(*words[:-1], tmp_path / "b", "--token-file", tmp_path / "none"), 2, "cannot be read")
+
+
+def test_each_command_says_what_it_does(tidegate: Run) -> None:
+    """Those that are loaded when they are called are shown with words of their own; these must not be left out."""
+    row = re.compile(r"^│ ([a-z][a-z-]*)  +(\S.*?)? *│$", re.MULTILINE)
+    _, out, _ = tidegate("--help")
+    names = [name for name, _ in row.findall(out)]
+    assert len(names) > 25
+    for name in names:
+        code, said, _ = tidegate(name, "--help")
+        assert code == 0
+        assert [inner for inner, words in row.findall(said) if not words] == [], name

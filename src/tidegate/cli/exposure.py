@@ -30,8 +30,13 @@ from tidegate.exposure.suggest import suggest as find_moves
 
 app = App(name="exposure", help="Which services fall if a vendor fails, and what would change that.")
 
-for _name, _function in (("report", "report"), ("verify", "verify"), ("watch", "watch"), ("history", "show_history")):
-    app.command(f"tidegate.cli.exposure_time:{_function}", name=_name)
+for _function, _name, _help in (
+    ("report", "report", "Write the report for the board: one signed HTML file with its pictures inside."),
+    ("verify", "verify", "Check a report with no server and no network."),
+    ("watch", "watch", "Compute exposure anew whenever something changes; record it, and tell of new single points."),
+    ("show_history", "history", "Show how exposure has changed."),
+):
+    app.command(f"tidegate.cli.exposure_time:{_function}", name=_name, help=_help)
 
 
 @app.command

@@ -30,14 +30,14 @@ from tidegate.trust.release import continues, countersign, is_emergency
 
 app = App(name="release", help="Create, sign, promote and list releases.")
 app.command(promote)
-for _path, _name in (
-    ("tidegate.cli.news:notes", "notes"),
-    ("tidegate.cli.news:review_release", "review"),
-    ("tidegate.cli.news:subscribe", "subscribe"),
-    ("tidegate.cli.news:unsubscribe", "unsubscribe"),
-    ("tidegate.cli.news:subscribers", "subscribers"),
+for _path, _name, _help in (
+    ("tidegate.cli.news:notes", "notes", "Write release notes: which rules are new, changed or gone."),
+    ("tidegate.cli.news:review_release", "review", "Sign that you have read a release's notes, and whether it may go."),
+    ("tidegate.cli.news:subscribe", "subscribe", "Send the notes of each coming release to a webhook."),
+    ("tidegate.cli.news:unsubscribe", "unsubscribe", "Send a webhook nothing any more."),
+    ("tidegate.cli.news:subscribers", "subscribers", "List who is told of releases."),
 ):
-    app.command(_path, name=_name)
+    app.command(_path, name=_name, help=_help)
 USUAL_SPEED, URGENT_SPEED = "0s:0.1%,1h:1%,4h:10%,24h:100%", "0s:1%,15m:10%,1h:100%"
 
 
