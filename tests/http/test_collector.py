@@ -14,7 +14,7 @@ from tests.server import World, enrolment
 from tidegate.intake import collector, forward
 from tidegate.intake.collector import CollectorApp
 from tidegate.intake.forward import FORWARD_PATH, Forwarded
-from tidegate.trust.credentials import authorization
+from tidegate.trust.credentials import DeviceSecrets, authorization
 
 pytestmark = [pytest.mark.room("intake")]
 TOKEN = "collectors' token"
@@ -59,6 +59,18 @@ def through(world: World, act: Callable[[httpx.AsyncClient, CollectorApp], Await
 def signed(credential: str, seq: int, path: str, message: Any) -> dict[str, Any]:
     body = json.dumps(message).encode()
     return {"url": path, "content": body, "headers": {"authorization": authorization(credential, seq, path, body)}}
+
+
+def test_a_number_of_ones_own_choosing_takes_no_memory_behind_a_collector_either(world: World) -> None:
+    master = bytes.fromhex(json.loads(world.home.device_secrets.read_text())["1"])
+    credential = DeviceSecrets({1: master}).credential(1, 10**9, "ab" * 16)
+    message = {"rollout": "x", "plan_version": 0, "installed": None, "seq": 1, "attempt": 1}
+
+    async def act(client: httpx.AsyncClient, app: CollectorApp) -> None:
+        assert (await client.post(**signed(credential, 1, "/v1/announce", message))).status_code == 401
+
+    through(world, act)
+    assert len(world.intake.epochs) == 0
 
 
 @pytest.mark.parametrize("first", [[], [NOBODY]], ids=["one controller", "the first is gone"])

@@ -50,17 +50,16 @@ def claim_of(app: IntakeApp, scope: Scope, body: bytes) -> Claim:
         Untrusted: if the header is missing or the MAC does not hold.
         TooOften: if this device has asked too often; only who has its credential uses up its share.
     """
-    known = scope.get("tidegate.claim")  # set by our own code alone: a collector has verified it
-    if known is not None:
-        claim, epoch = known
+    known: tuple[Claim, int] | None = scope.get("tidegate.claim")  # set by our own code alone: a collector verified it
+    if known is None:
+        verified = app.secrets.verify(header(scope, b"authorization"), scope["path"], body)
+        if wait_s := app.limits.devices.wait_s(verified.index):
+            raise TooOften(wait_s)
+        known = Claim(verified.index, verified.device_id, verified.seq), verified.epoch
+    claim, epoch = known
+    if claim.index < len(app.controller.state.devices):  # an older log's device may say any number
         app.epochs.heard(claim.index, epoch)
-        return claim
-    verified = app.secrets.verify(header(scope, b"authorization"), scope["path"], body)
-    if wait_s := app.limits.devices.wait_s(verified.index):
-        raise TooOften(wait_s)
-    if verified.index < len(app.controller.state.devices):  # an older log's device may say any number
-        app.epochs.heard(verified.index, verified.epoch)
-    return Claim(verified.index, verified.device_id, verified.seq)
+    return claim
 
 
 async def watch_copies(app: IntakeApp, scope: Scope, claim: Claim, boot_id: str) -> None:
