@@ -18,15 +18,14 @@ import pytest
 from tests.e2e.agent_server import World as DeviceWorld
 from tests.e2e.stage import wait_for
 from tests.server import COMPONENT
+from tests.typed import Run, one_line, typed
 
 from tidegate.cli.home import Home
 from tidegate.cli.init import make_control_plane
 from tidegate.cli.local_ca import LOCAL_NAMES, Made, create_ca, issue, see
-from tidegate.cli.main import run
 from tidegate.cli.serve_tls import choose_tls
 
 pytestmark = [pytest.mark.room("cli"), pytest.mark.room("agent"), pytest.mark.room("trust")]
-Run = Callable[..., tuple[int, str, str]]
 NOW = datetime.now(UTC)
 
 
@@ -35,16 +34,7 @@ def tidegate(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: py
     """Run a command in this process; give exit code, output and the error's line."""
     monkeypatch.setenv("TIDEGATE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TIDEGATE_SESSION", str(tmp_path / "session.json"))
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(ended.value.code or 0), out, err
-
-    return call
+    return typed(capsys)
 
 
 @pytest.fixture
@@ -52,12 +42,6 @@ def home(tmp_path: Path) -> Home:
     found = Home(tmp_path / "home")
     make_control_plane(found, tmp_path / "offline", [COMPONENT])
     return found
-
-
-def one_line(found: tuple[int, str, str], code: int, words: str) -> None:
-    assert (found[0], found[1]) == (code, ""), found
-    assert words in found[2], found
-    assert len(found[2].strip().splitlines()) == 1, found
 
 
 def agent_once(home: Path) -> str:

@@ -6,32 +6,21 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server import COMPONENT, Device, World
+from tests.typed import Run, one_line, typed
 
-from tidegate.cli.main import run
-
-Run = Callable[..., tuple[int, str, str]]
 START = ("rollout", "start", "--release", "1")
 
 
 @pytest.fixture
 def tidegate(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process; give exit code, output and the error's line."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(ended.value.code or 0), out, err
-
-    return call
+    return typed(capsys)
 
 
 @pytest.fixture
@@ -43,12 +32,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("COLUMNS", "200")
     yield found
     found.close()
-
-
-def one_line(found: tuple[int, str, str], code: int, words: str) -> None:
-    assert (found[0], found[1]) == (code, ""), found
-    assert words in found[2]
-    assert len(found[2].strip().splitlines()) == 1
 
 
 # --- why a device has or has not been updated -----------------------------------------------------------------------

@@ -5,35 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.server import COMPONENT, World
+from tests.typed import Run, typed
 
-from tidegate.cli.main import run
 from tidegate.trust.emergency import read_stop
 from tidegate.trust.layout import pardon_path, stop_path
 from tidegate.trust.metadata import latest_versions
 from tidegate.trust.pardon import PARDON
 
-Run = Callable[..., tuple[int, str, str]]
 SECRET = "correct horse battery staple"
 
 
 @pytest.fixture
 def tidegate(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process; give exit code, output and the error's line."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err and SECRET not in out + err
-        return int(ended.value.code or 0), out, err
-
-    return call
+    return typed(capsys, SECRET)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import make_registry
 from tidegate.control.news import Subscribers
 from tidegate.control.news_delivery import NewsDelivery
-from tidegate.core.errors import BadInput, Refused
+from tidegate.core.errors import BadInput
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.gathering import Gathering
 from tidegate.intake.limits import Rates
@@ -147,7 +147,7 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, r
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = [asyncio.create_task(controller.run()), *[asyncio.create_task(_listen(server)) for server in servers]]
+    work = [asyncio.create_task(controller.run()), *[asyncio.create_task(server.listen()) for server in servers]]
     try:
         await _announce(place, servers, ends, work, tls)
         await asyncio.wait([asyncio.create_task(stop.wait()), *work], return_when=asyncio.FIRST_COMPLETED)
@@ -171,13 +171,6 @@ def _ledger(place: Home) -> Ledger | None:
     if found is None:
         print(f"No ledger: {place.path} was made without a key for one. All else works.", flush=True)
     return found
-
-
-async def _listen(server: OneServer) -> None:
-    try:
-        await server.serve()
-    except SystemExit as error:
-        raise Refused("a port could not be opened; is another server running? see the line above") from error
 
 
 async def _announce(

@@ -33,6 +33,13 @@ class OneServer(uvicorn.Server):
         """Leave signals alone."""
         yield
 
+    async def listen(self) -> None:
+        """Serve until told to stop. Raises Refused if its port cannot be opened."""
+        try:
+            await self.serve()
+        except SystemExit as error:
+            raise Refused("a port could not be opened; is another server running? see the line above") from error
+
     @property
     def port(self) -> int:
         """The port that it listens on."""
@@ -108,7 +115,7 @@ async def serve_collector(place: Home, controllers: list[str], end: tuple[str, i
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = [asyncio.create_task(app.run()), asyncio.create_task(_listen(server))]
+    work = [asyncio.create_task(app.run()), asyncio.create_task(server.listen())]
     try:
         while not server.started and not any(task.done() for task in work):
             await asyncio.sleep(0.01)
@@ -124,10 +131,3 @@ async def serve_collector(place: Home, controllers: list[str], end: tuple[str, i
         for failure in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(failure, Exception):
                 raise failure
-
-
-async def _listen(server: OneServer) -> None:
-    try:
-        await server.serve()
-    except SystemExit as error:
-        raise Refused("the port could not be opened; is another server running? see the line above") from error

@@ -8,6 +8,7 @@ from typing import Any
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.rollouts import rollout_table
 from tidegate.cli.show import out, out_json
+from tidegate.control.timeline_words import counted
 
 
 def status(*, home: Path | None = None, json: bool = False) -> int:
@@ -21,7 +22,7 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
     if json:
         out_json(found)
     else:
-        out(f"{_count(found['devices'], 'device')} enrolled, {_count(found['releases'], 'release')} in the log.")
+        out(f"{counted(found['devices'], 'device')} enrolled, {counted(found['releases'], 'release')} in the log.")
         if found["trouble"]:
             out(f"Trouble: {found['trouble']}")
         for warning in found["trust"]["warnings"]:
@@ -40,7 +41,3 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             if rollout["speed"] and not rollout["ended_ms"]:
                 out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
     return 1 if found["trouble"] else 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from tidegate.control.timeline_check import digest_note
-from tidegate.control.timeline_words import moment_text
+from tidegate.control.timeline_words import counted, moment_text
 from tidegate.trust.checkpoint import parse_checkpoint
 from tidegate.trust.note import parse_note
 
@@ -35,8 +35,8 @@ def timeline_page(account: dict[str, Any]) -> str:
             f"<p>Drawn up on {escape(moment_text(account['made_ms']))} from the control plane's log",
             f" ({account['log_events']:,} events) and its ledger ({checkpoint.size:,} entries). All times are UTC, by",
             " the control plane's clock.</p>",
-            f"<p>{_plural(len(treated), 'exposure')} and",
-            f" {_plural(len(account['exposures']) - len(treated), 'placebo run')} are on record. A device counts as",
+            f"<p>{counted(len(treated), 'exposure')} and",
+            f" {counted(len(account['exposures']) - len(treated), 'placebo run')} are on record. A device counts as",
             " exposed from the moment at which it was given leave to apply the release. A placebo run goes through",
             " the same steps and changes nothing.</p>",
             "<h2>Exposures</h2>",
@@ -48,10 +48,6 @@ def timeline_page(account: dict[str, Any]) -> str:
             "</body></html>\n",
         ]
     )
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _exposures(exposures: list[dict[str, Any]]) -> str:
