@@ -113,7 +113,11 @@ class PostgresqlServer:
                     raise
                 time.sleep(0.1)
 
-    def sql(self, statement: str, *, database: str = "postgres") -> None:
+    def ask(self, question: str) -> Any:
+        """Ask for one value as the server's chief."""
+        return self.sql(question, answer=True)
+
+    def sql(self, statement: str, *, database: str = "postgres", answer: bool = False) -> Any:
         """Run one statement as the server's chief."""
         import psycopg
 
@@ -121,7 +125,9 @@ class PostgresqlServer:
         with psycopg.connect(
             address, password=self.password_file.read_text(), autocommit=True, connect_timeout=30
         ) as db:
-            db.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            done = db.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            row = done.fetchone() if answer else None
+            return row[0] if row else None
 
     def kill(self) -> None:
         """kill -9 of every process of the server."""

@@ -5,6 +5,7 @@ An implementation joins by an entry in IMPLEMENTATIONS; tests of one store's own
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -40,9 +41,11 @@ from tidegate.log.events import (
     VerdictTaken,
     decode,
 )
-from tidegate.log.port import Fenced, Log, LogError
+from tidegate.log.nats_groups import Address
+from tidegate.log.port import Busy, Fenced, Log, LogError
 from tidegate.log.sqlite import SqliteLog
 
+SILENT_S = 3
 RECORDED = Path(__file__).with_name("log_v1.jsonl")
 
 
@@ -245,6 +248,59 @@ def test_what_was_acknowledged_survives_a_kill(store: Implementation, tmp_path: 
         assert len(events) > 40 * round_number, "the writers hardly wrote"
 
 
+PAUSED = """
+from tidegate.log.port import Fenced
+log = OPEN
+log.append([act(1)])
+print("open", flush=True)
+for _ in range(2):
+    sys.stdin.readline()
+    try:
+        print(log.append([act(2)]), [event.at_ms for _, event in log.read()], flush=True)
+    except Fenced:
+        print("fenced", flush=True)
+"""
+
+
+def test_a_writer_that_was_paused_never_writes_beside_another(store: Implementation, tmp_path: Path) -> None:
+    """SIGSTOP, as a paused machine or a process that hangs: servers' logs give its place away, a file stays its own."""
+    code = PROLOGUE + PAUSED.replace("OPEN", store.expression(tmp_path))
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as old:
+        assert old.stdin is not None
+        assert old.stdout is not None
+        assert old.stdout.readline() == "open\n"
+        old.send_signal(signal.SIGSTOP)
+        new: Log | None = None
+        try:
+            if store.name == "sqlite":
+                with pytest.raises(Busy):
+                    store.open(tmp_path)
+            else:
+                new = opened_when_free(store, tmp_path)
+                assert new.append([act(2), act(3)]) == 3
+        finally:
+            old.send_signal(signal.SIGCONT)
+        for expected in ("fenced", "fenced") if new else ("2 [1, 2]", "3 [1, 2, 2]"):
+            old.stdin.write("\n")
+            old.stdin.flush()
+            assert old.stdout.readline() == expected + "\n"
+        if new:
+            assert new.append([act(4)]) == 4
+            assert [event.at_ms for _, event in new.read()] == [1, 2, 3, 4]
+            new.close()
+
+
+def opened_when_free(store: Implementation, place: Path) -> Log:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return store.open(place)
+        except Busy:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def test_events_of_version_one_still_replay(log: Log) -> None:
     """Lines as the first version wrote them; a later version reads them for ever."""
     lines = RECORDED.read_bytes().splitlines()
@@ -437,6 +493,8 @@ def test_postgresql_that_is_killed_loses_nothing_and_the_writer_goes_on(tmp_path
     """kill -9 of all its processes between appends, and at once after one; the same writer goes on when it is back."""
     server = store_server("postgresql")
     assert isinstance(server, PostgresqlServer)
+    for lazy in ("ALTER ROLE tidegate SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'"):
+        server.sql(lazy)  # whoever believed this role's settings would lose what was confirmed just before
     log = Implementation("postgresql").open(tmp_path)
     assert log.append([act(number) for number in range(1, 101)]) == 100
     for number in (101, 102):
@@ -451,6 +509,38 @@ def test_postgresql_that_is_killed_loses_nothing_and_the_writer_goes_on(tmp_path
         assert done == number
     assert [event.at_ms for _, event in log.read()] == list(range(1, 103))
     log.close()
+    server.sql("ALTER ROLE tidegate RESET synchronous_commit")
+
+
+@pytest.mark.xdist_group("postgresql")
+def test_a_writer_that_only_waits_keeps_its_place(tmp_path: Path) -> None:
+    """No append for longer than a silent writer is waited for."""
+    store = Implementation("postgresql")
+    log = store.open(tmp_path)
+    log.append([act(1)])
+    time.sleep(SILENT_S + 1)
+    with pytest.raises(Busy):
+        store.open(tmp_path)
+    assert log.append([act(2)]) == 2
+    log.close()
+
+
+@pytest.mark.xdist_group("postgresql")
+def test_postgresql_without_fsync_is_refused(tmp_path: Path) -> None:
+    server = store_server("postgresql")
+    assert isinstance(server, PostgresqlServer)
+    for value, fine in (("off", False), ("on", True)):
+        server.sql(f"ALTER SYSTEM SET fsync = {value}")
+        server.sql("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 60
+        while server.ask("SHOW fsync") != value:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        if fine:
+            Implementation("postgresql").open(tmp_path).close()
+        else:
+            with pytest.raises(LogError, match="fsync off"):
+                Implementation("postgresql").open(tmp_path)
 
 
 @pytest.mark.xdist_group("postgresql")
@@ -497,6 +587,50 @@ def wait_until_current(cluster: NatsCluster, node: int) -> None:
     while not cluster.healthy(node):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.mark.xdist_group("nats")
+def test_nats_keeps_three_copies_of_what_is_spread_over_partitions_and_takes_nothing_twice(tmp_path: Path) -> None:
+    store, nats = Implementation("nats"), pytest.importorskip("nats")
+    log = store.open(tmp_path)
+    devices: list[Event] = [
+        Enrolled(at_ms=1, index=n, device_id=f"{n:032x}", public_key="", token_id="t", labels={}, facts={})
+        for n in range(100)
+    ]
+    log.append(devices)
+    address = Address.parse(store.url(tmp_path))
+    stream = address.stream
+
+    async def look() -> tuple[int, dict[str, int], list[int], int]:
+        client = await nats.connect(list(address.servers))
+        held = client.jetstream()
+        found = await held.stream_info(stream, subjects_filter=f"{stream}.>")
+        end = found.state.last_seq
+        again = [
+            (await held.publish(message.subject or "", message.data or b"", headers=dict(message.headers or {})))
+            for message in [await held.get_msg(stream, seq) for seq in range(1, end + 1)]
+        ]
+        after = (await held.stream_info(stream)).state.last_seq
+        await client.close()
+        assert all(ack.duplicate for ack in again)
+        return found.config.num_replicas or 0, found.state.subjects or {}, [ack.seq for ack in again], after - end
+
+    replicas, subjects, seqs, more = asyncio.run(look())
+    assert replicas == 3
+    spread = {subject.rpartition(".")[2]: count for subject, count in subjects.items()}
+    assert spread == {"claim": 1, "0": 1, "1": 1, "2": 1, "3": 1}
+    assert seqs == [1, 2, 3, 4, 5]
+    assert more == 0, "a message that was sent again is not in the stream twice"
+    assert [event for _, event in log.read()] == devices
+    log.close()
+
+
+@pytest.mark.xdist_group("nats")
+def test_a_stream_with_fewer_copies_than_the_address_asks_for_is_refused(tmp_path: Path) -> None:
+    url = store_server("nats").url(tmp_path)
+    open_log(tmp_path / "x", f"{url}?replicas=1").close()
+    with pytest.raises(LogError, match="has 1 replicas, and the log's address asks for 3"):
+        open_log(tmp_path / "x", url)
 
 
 @pytest.mark.xdist_group("nats")

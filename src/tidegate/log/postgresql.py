@@ -21,20 +21,24 @@ from tidegate.log.port import Busy, Fenced, LogError, events_of
 try:
     import psycopg
     from psycopg import sql
+
+    from tidegate.log.postgresql_writer import Pulse, one, take_lock
 except ImportError as error:  # an extra: the embedded log needs none of it
     raise LogError("a log in PostgreSQL needs psycopg: install tidegate[postgresql]") from error
 
 PARTITION_EVENTS = 50_000_000
-_LOCK_KEY = 0x7469646567617465
 _PAGE_EVENTS = 200_000
 _RECONNECT_S = 20.0
 _SESSION = (
-    "SET synchronous_commit = on",  # a role or a pool may have it off: then an acknowledged lease could be lost
+    # A role or a pool may have it off: then an acknowledged lease could be lost. Stricter than on is left as it is.
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')",
     "SET lock_timeout = '5s'",
     "SET idle_in_transaction_session_timeout = '10s'",
     "SET client_min_messages = warning",
 )
 _ALIVE = {"keepalives": 1, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2}
+_ALIVE["tcp_user_timeout"] = 4000  # what was sent and is not taken by the other end: the same, in milliseconds
 _SERVER_ALIVE = (
     "SET tcp_keepalives_idle = 2",  # the server lets go of a dead writer's lock in seconds, not in hours
     "SET tcp_keepalives_interval = 1",
@@ -75,6 +79,19 @@ class PostgresqlLog:
         except LogError:
             self._db.close()
             raise
+        self._pulse = Pulse(self._beat)
+
+    def _beat(self) -> None:
+        """Show that this writer is alive, and notice early that its connection is not."""
+        if not self._lock.acquire(blocking=False):
+            return  # an append is at work
+        try:
+            if not self._doubt:
+                self._db.execute("SELECT 1")
+        except psycopg.Error:
+            self._doubt = True
+        finally:
+            self._lock.release()
 
     def _connect(self) -> psycopg.Connection[Any]:
         password = self._password_file.read_text().strip() if self._password_file else None
@@ -90,9 +107,9 @@ class PostgresqlLog:
         return found
 
     def _take_over(self) -> None:
-        if _one(self._db, "SHOW fsync") != "on":
+        if one(self._db, "SHOW fsync") != "on":
             raise LogError("cannot open the log: this PostgreSQL runs with fsync off, and would lose what it confirms")
-        if not self._locked():
+        if not take_lock(self._db):
             raise Busy("cannot open the log: another writer holds it; is another server running on it?")
         with self._db.transaction():
             self._create()
@@ -101,21 +118,12 @@ class PostgresqlLog:
             ).fetchone()
         assert row is not None
         self._epoch, self._last = int(row[0]), int(row[1])
-        total = _one(self._db, "SELECT coalesce(sum(count), 0) FROM tidegate_record")
+        total = one(self._db, "SELECT coalesce(sum(count), 0) FROM tidegate_record")
         if int(total) != self._last:
             raise LogError(f"the log has gaps: {total} events, the last is number {self._last}; restore a backup")
 
-    def _locked(self) -> bool:
-        """Take the writer's lock; a server that has just died may hold it for a moment longer."""
-        schema = _one(self._db, "SELECT hashtext(current_schema() || '/' || current_database())")
-        for _ in range(10):
-            if _one(self._db, "SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY ^ (int(schema) & 0x7FFFFFFF)]):
-                return True
-            time.sleep(0.1)
-        return False
-
     def _create(self) -> None:
-        if _one(self._db, "SELECT to_regclass('tidegate_record') IS NOT NULL"):
+        if one(self._db, "SELECT to_regclass('tidegate_record') IS NOT NULL"):
             return
         for statement in Path(__file__).with_name("postgresql.sql").read_text().split(";\n\n"):
             self._db.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -194,7 +202,7 @@ class PostgresqlLog:
                 with contextlib.suppress(psycopg.Error):
                     self._db.close()
                 self._db = self._connect()
-                if self._locked():
+                if take_lock(self._db):
                     break
                 raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
             except psycopg.Error as error:
@@ -248,15 +256,11 @@ class PostgresqlLog:
 
     def close(self) -> None:
         """Close the connections; the lock goes with them."""
+        self._pulse.close()
         with self._lock, self._reading:
             self._db.close()
             if self._reader is not None:
                 self._reader.close()
-
-
-def _one(db: psycopg.Connection[Any], query: Any, values: Sequence[Any] = ()) -> Any:
-    row = db.execute(query, values).fetchone()
-    return row[0] if row else None
 
 
 def _said(error: psycopg.Error) -> str:
