@@ -16,8 +16,8 @@ from tidegate.control.fleet import Fleet
 from tidegate.core.caps import InFlight
 from tidegate.core.roster import Positions, Roster
 
-DERIVED = {("Evidence", "_waiting")}
-"""Indexes over what is compared anyway; they also hold how far somebody has looked."""
+DERIVED = {("Evidence", "_waiting"), ("Rollout", "turns")}
+"""Indexes over what is compared anyway, which also hold how far somebody has looked; and advice that is no event."""
 
 
 def snapshot(value: Any) -> Any:

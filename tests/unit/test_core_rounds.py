@@ -7,15 +7,17 @@ from tests.rollouts import Course, Fleet, run_good, spec_of
 
 from tidegate.core.admission import Grant, NotYet, accepts
 from tidegate.core.caps import Cap
+from tidegate.core.limits import Limit
 from tidegate.core.model import Outcome
 from tidegate.core.rounds import rounds
 
 
 def test_rounds_are_those_of_the_slowest_group() -> None:
-    fleet = [{"site": "A"}] * 7 + [{"site": "B"}] * 3
-    assert rounds([Cap("site", 2)], fleet) == 4
-    assert rounds([], fleet) == 1 and rounds([Cap("os", 1)], fleet) == 1 and rounds([Cap("site", 2)], []) == 1
-    assert rounds([], [{"service": "dns", "lane": lane} for lane in "abb"]) == 2
+    fleet = [({"site": "A"}, 7), ({"site": "B"}, 2), ({"site": "B", "os": "linux"}, 1), ({}, 5)]
+    assert rounds([Cap("site", 2)], fleet) == (4, 1.5)
+    assert rounds([], fleet) == (1, 0) and rounds([Cap("os", 1)], fleet) == (1, 0) and rounds([], []) == (1, 0)
+    assert rounds([], [({"service": "dns", "lane": lane}, 1) for lane in "abb"]).slowest == 2
+    assert rounds([], fleet, [Limit("all of B", (("site", "B"),), 1)]) == (3, 0)
 
 
 def capped(cap_rounds: int) -> Course:

@@ -7,7 +7,7 @@ from typing import Any
 from tidegate.agent.download import Download
 from tidegate.agent.journal import Lease
 from tidegate.agent.machine import Happened, Machine, Result, Wait
-from tidegate.agent.pace import spread
+from tidegate.agent.pace import at_turn
 from tidegate.agent.tools import Tools
 from tidegate.agent.transport import HttpRefused
 from tidegate.core.device import Event
@@ -102,7 +102,9 @@ def announce(machine: Machine, tools: Tools) -> Result:
         changes: dict[str, Any] = {"lease": answer, "report_seq": tools.sequence.take(), "kind": "", "probes": ()}
         return Happened(event, {**changes, "note": ""})
     wait_s, reason = answer
-    return not_yet(machine, tools, spread(wait_s, tools.rng), f"the server said 'not yet' ({reason})")
+    if reason == "rank":
+        machine.waits_ring = seen.plan.ring
+    return not_yet(machine, tools, at_turn(wait_s, tools.rng), f"the server said 'not yet' ({reason})")
 
 
 def ask(machine: Machine, tools: Tools) -> Lease | tuple[float, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.agent import guard
 from tidegate.agent.clock import stamp
 from tidegate.agent.journal import Journal, Lease, Record
-from tidegate.agent.pace import Backoff
+from tidegate.agent.pace import Backoff, place_within
 from tidegate.agent.recover import from_slots, outdated
 from tidegate.agent.slots import Slots, slot_name
 from tidegate.core.device import RESUME, UNCONFIRMED, Effect, Event, State, step
@@ -79,6 +79,8 @@ class Machine:
         self.pending: tuple[Effect, ...] = ()
         self.due_s = 0.0
         self.ask_at_s: float | None = None
+        self.waits_ring: int | None = None
+        """The ring at which the server said that this device's has yet to open."""
         self.retry_at_s = 0.0
         self.backoff = Backoff(tools.settings.poll_s, tools.rng)
         self.failures = Backoff(tools.settings.poll_s * 4, tools.rng)
@@ -113,6 +115,18 @@ class Machine:
         if digest is None:
             raise TidegateError(f"{self.component}: no candidate in the journal in state {self.record.state}")
         return digest
+
+    def asks_at_s(self, ring: int, spread_s: int) -> float:
+        """Give the moment (boot_s) at which a ready device asks: its place within the spread, or when it was told to.
+
+        One that was told that its ring has yet to open has a new place as soon as the plan names another ring.
+        """
+        opened = self.waits_ring is not None and ring != self.waits_ring
+        if self.ask_at_s is None or opened:
+            place_s = self.tools.clock.boot_s() + place_within(spread_s, self.tools.rng)
+            self.ask_at_s = min(place_s, self.ask_at_s or place_s)
+            self.waits_ring = None
+        return self.ask_at_s
 
     def begin(self) -> None:
         """Read the journal, or tell from the slots where the device stands, and take up what was being done."""

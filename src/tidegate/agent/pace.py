@@ -11,6 +11,8 @@ DOUBLINGS = 4
 """After errors the wait grows to this many doublings of the poll interval, and never past LONGEST_S."""
 JITTER = 0.25
 """The share by which an interval is longer or shorter."""
+TURN_SHARE, TURN_JITTER_S = 0.2, 5.0
+"""By how much of its wait, and how many seconds at most, a device comes after the turn that it was given."""
 BURST_S = 2.0
 """A bucket holds what its rate gives in this time."""
 
@@ -77,6 +79,11 @@ def jittered(interval_s: float, rng: random.Random) -> float:
 def spread(at_least_s: float, rng: random.Random) -> float:
     """Give a wait that is never shorter than asked, and up to a fifth longer."""
     return at_least_s * rng.uniform(1.0, 1.2)
+
+
+def at_turn(wait_s: float, rng: random.Random) -> float:
+    """Give the wait for a turn that the server has given: hardly longer, since the next device's turn follows."""
+    return wait_s + rng.uniform(0.0, min(wait_s * TURN_SHARE, TURN_JITTER_S))
 
 
 def place_within(spread_s: float, rng: random.Random) -> float:

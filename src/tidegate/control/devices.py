@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tidegate.control.state import ServerState
-from tidegate.core.admission import Grant, NotYet, admit
+from tidegate.core.admission import NO_PLAN_RETRY_S, Grant, NotYet, admit
 from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
 from tidegate.core.model import Outcome, check_digest
 from tidegate.core.reading import window
@@ -152,7 +152,7 @@ def announce(
         raise Halted("this device is not in the rollout's roster: it was enrolled later, or is out of scope")
     published = state.published.get(rollout.spec.component)
     if published is None or now_ms >= published.plan["expires"] * 1000:
-        return [], NotYet("paused", 5.0, "no fresh plan stands in the repository")
+        return [], NotYet("paused", NO_PLAN_RETRY_S, "no fresh plan stands in the repository")
     if said.plan_version > published.version:
         raise BadInput(f"plan version {said.plan_version} has not been published; the newest is {published.version}")
     if said.installed is not None:

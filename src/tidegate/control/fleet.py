@@ -159,6 +159,11 @@ class Fleet(Sequence[DeviceRow]):
             return np.ones(self._count, dtype=np.bool_)
         return np.array(fits, dtype=np.bool_)[self.label_set[: self._count]]
 
+    def kinds(self, indices: npt.NDArray[Any]) -> list[tuple[dict[str, str], int]]:
+        """Give the sets of labels that these devices have, each with how many of them have it."""
+        numbers, counts = np.unique(self.label_set[indices], return_counts=True)
+        return [(self.labels.values[n], k) for n, k in zip(numbers.tolist(), counts.tolist(), strict=True)]
+
     def runs(self, component: str, digest: str) -> Bools:
         """Say for each device whether it runs this release, as far as is known. Shape (devices,)."""
         column = self.installed.get(component)

@@ -45,7 +45,7 @@ def plan_of(rollout: Rollout, now_s: int) -> Plan:
         arm_commit=arm_commit(ring_arm_salt(bytes.fromhex(spec.arm_secret), spec.rollout, ring)),
         observe_s=spec.observe_s,
         lease_ttl_s=spec.lease_ttl_s,
-        spread_s=spec.spread_s,
+        spread_s=rollout.spread_s(ring),
         issued=now_s,
         expires=now_s + PLAN_LIFETIME_S,
         scouts=tuple(rank_text(int(rollout.rings.ranks[scout])) for scout in spec.scouts),

@@ -95,6 +95,7 @@ def start_rollout(
         outlook = _outlook(len(roster), budget, said, observe_s)
         looks, looks_silent = _looks(len(roster), budget, said, account, outlook)
         caps = tuple(Cap(label, most) for label, most in sorted(said.caps.items()))
+        waits = rounds(caps, state.devices.kinds(roster.array), said.limits, said.lanes)
         certain = certain_ring_count(len(roster), budget.max_harmed, budget.first_ring)
         spec = RolloutSpec(
             rollout=rollout,
@@ -117,7 +118,8 @@ def start_rollout(
             limits=said.limits,
             lanes=said.lanes,
             caps=caps,
-            cap_rounds=rounds(caps, map(state.devices.labels_of, roster), said.limits, said.lanes),
+            cap_rounds=waits.slowest,
+            usual_rounds=waits.usual,
             scope=tuple(f"{name}={value}" for name, value in sorted(said.scope.items())),
         )
     except ValueError as error:

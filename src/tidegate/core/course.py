@@ -127,7 +127,7 @@ def _placebo(rollout: Rollout, so_far: int, size: int) -> int | None:
 def _scouted(rollout: Rollout, now_ms: int) -> bool:
     """Say whether the scouts have gone ahead: each has answered, or one observation time has passed."""
     evidence = rollout.evidence
-    if now_ms >= rollout.started_ms + (rollout.spec.spread_s + rollout.spec.observe_s) * 1000:
+    if now_ms >= rollout.started_ms + (rollout.spread_s(0) + rollout.spec.observe_s) * 1000:
         return True
     return all(evidence.state[scout] > LeaseState.PENDING for scout in rollout.spec.scouts)
 

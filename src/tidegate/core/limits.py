@@ -63,10 +63,12 @@ class Counting(Protocol):
 
 
 class Refusal(NamedTuple):
-    """Why a device must wait: `reason` is cap or lane."""
+    """Why a device must wait: `reason` is cap or lane; `line` names what for, `places` how many hold it at a time."""
 
     reason: str
     sentence: str
+    line: str
+    places: int = 1
 
 
 class Standing:
@@ -105,12 +107,12 @@ class Standing:
             for limit in self._limits.get(pair, ()):
                 if _has(labels, limit.select) and flying.matching(limit.select) >= limit.at_most:
                     words = f"group {limit.name} has {limit.at_most} of its devices in flight, as many as it can spare"
-                    return Refusal("cap", words)
+                    return Refusal("cap", words, limit.name, limit.at_most)
             for service, own, select in self._lanes.get(pair, ()):
                 other = _other(service, own, flying) if _has(labels, select) else None
                 if other is not None:
                     words = f"{other} is in flight, and {service.service} needs it or {own.name}"
-                    return Refusal("lane", words)
+                    return Refusal("lane", words, service.service)
         return None
 
 

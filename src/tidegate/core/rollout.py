@@ -17,6 +17,8 @@ from tidegate.core.looks import LookPlan
 from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState
 from tidegate.core.rings import Rings
 from tidegate.core.roster import Positions, Roster
+from tidegate.core.spread import ring_spread_s
+from tidegate.core.turns import Turns
 
 
 class Happening(str, Enum):
@@ -93,7 +95,8 @@ class RolloutSpec:
     carries the whole fleet; `looks_silent` are those of the smaller budget for silent devices. `planned_rings` is what
     a good update will take. `scouts` are roster positions that go first and are in no ring. In a `shadow` rollout every
     lease is a placebo: it measures the background and changes nothing. `limits` and `lanes` keep services up, over
-    all rollouts together. `cap_rounds` are the observation times that caps and lanes make the slowest group wait.
+    all rollouts together. `cap_rounds` are the observation times that caps and lanes make the slowest group wait,
+    `usual_rounds` those of the usual device. `spread_s` is the least time over which a ring's announcements are spread.
     """
 
     rollout: str
@@ -117,6 +120,7 @@ class RolloutSpec:
     limits: tuple[Limit, ...] = ()
     lanes: tuple[Lanes, ...] = ()
     cap_rounds: int = 1
+    usual_rounds: float = 0.0
     scope: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -165,6 +169,8 @@ class Rollout:
         self.granted_ms: dict[int, int] = {}
         """The newest treated lease of each ring, where caps or lanes may hold members back."""
         self.closed: dict[int, ClosedRing] = {}
+        self.turns = Turns(len(spec.roster), started_ms)
+        """When those who were refused may ask again: advice, and no part of the fold."""
         self.overdue: set[int] = set()
         self.silent_in: dict[int, frozenset[int]] = {}
         self.aside: dict[int, Aside] = {}
@@ -227,6 +233,15 @@ class Rollout:
         """Whether the statistical rule can open the window; if not, the certain rule carries the whole fleet."""
         return self.spec.looks is not None
 
+    def spread_s(self, ring: int) -> int:
+        """Give the seconds over which the devices of a drawn ring spread their announcements."""
+        spec = self.spec
+        if not 0 < ring <= self.ring_open:
+            return spec.spread_s
+        drawn = self.rings.drawn[ring - 1]
+        rounds = spec.usual_rounds * drawn.treated / self.devices
+        return ring_spread_s(drawn.treated + drawn.placebo, rounds, spec.soak_s, spec.spread_s)
+
     def treated_through(self, ring: int) -> int:
         """Count the treated devices of rings 1 to `ring`, present or not: the place in the order where they end."""
         return sum(drawn.treated for drawn in self.rings.drawn[:ring])
@@ -235,6 +250,16 @@ class Rollout:
     def covered(self) -> int:
         """Devices that run the candidate, confirmed."""
         return self.evidence.confirmed
+
+    @property
+    def at_risk(self) -> int:
+        """Exposed devices that have not confirmed."""
+        return self.evidence.exposed - self.evidence.confirmed
+
+    @property
+    def late_at_risk(self) -> int:
+        """Of these, late ones and scouts."""
+        return self.evidence.late_exposed - self.evidence.late_confirmed
 
     @property
     def countable(self) -> int:

@@ -161,7 +161,7 @@ class Server:
                 self._fold([event])
                 made.append(event)
                 if isinstance(event, VerdictTaken) and event.verdict.opens:
-                    self.tick_at(now_ms + (rollout.spec.spread_s + rollout.spec.observe_s) * 1000)
+                    self.tick_at(now_ms + (rollout.spread_s(rollout.ring_open) + rollout.spec.observe_s) * 1000)
         return made
 
     def _publish(self, now_ms: int) -> None:

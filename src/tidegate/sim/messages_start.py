@@ -109,7 +109,7 @@ def _spec(scenario: Scenario, rng: np.random.Generator, labels: list[dict[str, s
         lease_ttl_s=max(LEAST_TTL_S, observe_s),
         spread_s=round(terms.poll_s),
         caps=caps,
-        cap_rounds=rounds(caps, labels),
+        cap_rounds=rounds(caps, ((one, 1) for one in labels)).slowest,
     )
 
 
