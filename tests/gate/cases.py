@@ -214,11 +214,15 @@ FAULTS: dict[str, Callable[[], Case]] = {
         records=[record.replace("evil", "vile") for record in everything()], says="is not detected any more"
     ),
     "resources": lambda: Case(
-        # Each expression costs nothing, and there are two thousand of them to take in.
-        records=[*everything(), *(line(f"w{n}", *(f"w{n}x{i}[a-z]+" for i in range(FIELDS))) for n in range(100))],
+        # Forty records more, each with an expression that is short and takes long to compile.
+        records=[*everything(), *(line(f"w{n}", rf"(?i)[\u0100-\ufff0]w{n}") for n in range(40))],
         says="CPU to",
     ),
-    "lifecycle": lambda: Case(deactivate="exit 7\n", says="lifecycle: deactivate: deactivation does not work"),
+    "lifecycle": lambda: Case(
+        # What activation starts is still there when the release has been taken off.
+        activate=f"{ACTIVATE}setsid sleep 600 >/dev/null 2>&1 &\n",
+        says="lifecycle: deactivate: getting rid of it does not work: still running after deactivation: sleep 600",
+    ),
     "upgrade": lambda: Case(
         # An older release left a state file that the new one cannot read.
         activate=f'if [ -e "$1/format-1" ]; then echo "cannot read format-1" >&2; exit 1; fi\n{ACTIVATE}',

@@ -13,10 +13,11 @@ import pytest
 
 from tidegate.cli.gate import Wanted, trial_of
 from tidegate.gate import seccomp
+from tidegate.gate.jobs import Job, Limits
 from tidegate.gate.pipeline import run_checks
 from tidegate.gate.port import FAILED, choose, load_checks
 from tidegate.gate.report import refusal
-from tidegate.gate.sandbox import Job, Limits, Sandbox
+from tidegate.gate.sandbox import Sandbox
 from tidegate.gate.settings import Corpora, Damage, Resources, Settings
 
 pytestmark = [

@@ -147,6 +147,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "") and says in err and len(err.strip().splitlines()) == 1
 
 
+def test_without_bubblewrap_nothing_is_said_about_the_release(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(place))
+    code, out, err = cli(capsys, "gate", "run", "old", *QUICK, "--json", "--html", "report.html")
+    assert (code, out) == (2, "") and len(err.strip().splitlines()) == 1
+    assert "install bubblewrap" in err and "Nothing was run unprotected" in err
+    assert not (place / "report.html").exists()
+
+
 def test_ctrl_c_ends_it_with_all_that_it_started(place: Path) -> None:
     slow = "rule slow { condition: for any i in (0..10000000) : ( for any j in (0..10000000) : ( i * j == 7 ) ) }\n"
     (place / "old" / "slow.yar").write_text(slow)

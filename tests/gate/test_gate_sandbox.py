@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tidegate.gate import seccomp
-from tidegate.gate.sandbox import Job, Limits, NoSandbox, Ran, Sandbox
+from tidegate.gate.jobs import Job, Limits, Ran
+from tidegate.gate.sandbox import NoSandbox, Sandbox
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -29,7 +30,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 _AS_USER = """
 import json, sys
 from pathlib import Path
-from tidegate.gate.sandbox import Job, Limits, Sandbox
+from tidegate.gate.jobs import Job, Limits
+from tidegate.gate.sandbox import Sandbox
 asked = json.loads(sys.argv[1])
 job = Job(tuple(asked["command"]), tuple((Path(a), b) for a, b in asked["read"]), limits=Limits(**asked["limits"]))
 ran = Sandbox().run(job)
@@ -268,6 +270,93 @@ time.sleep(30)
     assert "MB of memory" in ran.stopped
 
 
+def test_what_waits_in_sockets_counts_as_memory(run: Callable[[Job], Ran]) -> None:
+    code = """
+import os, socket, time
+for _ in range(8):
+    if os.fork() == 0:
+        break
+held = [socket.socketpair() for _ in range(110)]
+for pair in held:
+    for end in pair:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF, 32, 33):
+            try:
+                end.setsockopt(socket.SOL_SOCKET, option, 1 << 24); print('ESCAPED')
+            except PermissionError:
+                pass
+        end.setblocking(False)
+        try:
+            while True:
+                end.send(b'x' * 65536)
+        except BlockingIOError:
+            pass
+time.sleep(30)
+print('ESCAPED')
+"""
+    ran = tried(run, code)
+    assert "MB of memory" in ran.stopped, ran
+
+
+def test_pairs_of_sockets_are_local_ones_alone(run: Callable[[Job], Ran]) -> None:
+    code = """
+import socket
+for family in range(64):
+    if family != socket.AF_UNIX:
+        try:
+            socket.socketpair(family, socket.SOCK_DGRAM); print('ESCAPED', family)
+        except PermissionError:
+            pass
+print('done')
+"""
+    assert tried(run, code).stdout == b"done\n"
+
+
+def test_files_without_content_count_as_memory() -> None:
+    code = """
+for number in range(200_000):
+    open('/tmp/%d' % number, 'w').close()
+print('ESCAPED')
+import time; time.sleep(30)
+"""
+    ran = tried(_here, code, limits=Limits(memory_mb=96, cpu_s=30, wall_s=60, disk_mb=8))
+    assert "MB of memory" in ran.stopped, ran
+
+
+def test_the_gates_own_surroundings_are_not_passed_on(
+    run: Callable[[Job], Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_PASSPHRASE", "ESCAPED")
+    reading, writing = os.pipe()
+    os.write(writing, b"ESCAPED")
+    for end in (reading, writing):
+        os.set_inheritable(end, True)
+    code = """
+import os
+print(sorted(os.environ))
+for pid in ('1', 'self'):
+    try:
+        print(open('/proc/%s/environ' % pid).read().split('\\0'))
+    except PermissionError:
+        print('held')
+for number in range(3, 64):
+    try:
+        os.set_blocking(number, False); print(os.read(number, 100))
+    except OSError:
+        pass
+for place in ('/dev/tty', '/dev/console'):
+    try:
+        os.open(place, os.O_RDWR); print('ESCAPED')
+    except OSError as error:
+        print(error.errno)
+"""
+    try:
+        ran = tried(run, code)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert ran.ok, ran
+
+
 @pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
 def test_the_disk_cannot_be_filled(run: Callable[[Job], Ran], place: str) -> None:
     code = f"""
@@ -337,7 +426,8 @@ for name, number, *arguments in {calls!r}:
 def test_every_denied_system_call_is_denied(run: Callable[[Job], Ran]) -> None:
     side = ("x86_64", "aarch64").index(platform.machine())
     calls = [(name, numbers[side], 0, 0, 0, 0) for name, numbers in seccomp.DENIED.items()]
-    calls += [("clone-newuser", (56, 220)[side], 0x10000000 | 17, 0, 0, 0), ("tiocsti", (16, 29)[side], 0, 0x5412, 0)]
+    calls += [("clone-newuser", (56, 220)[side], 0x10000000 | 17, 0, 0, 0), ("tiocsti", (16, 29)[side], 0, 0x5412, 0),
+              ("tioclinux", (16, 29)[side], 0, 0x541C, 0)]  # fmt: skip
     ran = tried(run, _CALLS.format(calls=calls))
     answers = dict(line.split() for line in ran.stdout.decode().splitlines())
     assert set(answers) == {name for name, *_ in calls}

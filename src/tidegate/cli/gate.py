@@ -76,7 +76,8 @@ def run(
     jobs: int = 0,
     json: bool = False,
 ) -> int:
-    """Try a release in the interpreters that devices run, in a sandbox. Exit code 0 if nothing is against it, else 1.
+    """Try a release in the interpreters that devices run, in a sandbox. Exit code 0 if nothing is against it, 1 if it is
+    refused; where there is no sandbox nothing is tried, and the exit code is 2.
 
     Args:
         release: A release's directory (tidegate release create), or a bare directory of content.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tidegate.core.model import Manifest
 from tidegate.core.wire import plain
+from tidegate.gate.jobs import Job
 from tidegate.gate.port import Seen
-from tidegate.gate.sandbox import Job
 from tidegate.gate.trial import Edition, Trial
 
 PROBE_S = "1"
@@ -91,7 +91,8 @@ def judge(
 def _program(manifest: Manifest, came: Came) -> tuple[str, int]:
     """Give the payload's own program that a step ran, and the line that it complains of; "" and 0 where it has none."""
     what = came.step.what
-    words = {"activate": manifest.activate, "deactivate": manifest.deactivate}.get(what, ())
+    programs = {"activate": manifest.activate, "deactivate": manifest.deactivate, "quiet": manifest.deactivate}
+    words = programs.get(what, ())
     name = next((word.removeprefix(_CURRENT) for word in words if word.startswith(_CURRENT)), "")
     complained = re.search(rf"{re.escape(name)}: (?:line )?(\d+):", came.said) if name else None
     return name, int(complained[1]) if complained else 0

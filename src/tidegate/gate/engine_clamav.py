@@ -10,7 +10,7 @@ from pathlib import Path
 from tidegate.core.errors import Refused
 from tidegate.gate.engine_command import CommandInterpreter
 from tidegate.gate.interpreters import PAYLOAD, Loaded, Match, Runner
-from tidegate.gate.sandbox import Ran
+from tidegate.gate.jobs import Ran
 from tidegate.gate.settings import InterpreterSettings
 
 SUFFIXES = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tidegate.core.errors import Refused
 from tidegate.gate.interpreters import PAYLOAD, Files, Heard, Loaded, Match, Places, Runner, Scanned, split_place
-from tidegate.gate.sandbox import Job, Ran
+from tidegate.gate.jobs import Job, Ran
 from tidegate.gate.settings import InterpreterSettings
 
 MB = 1 << 20

@@ -25,7 +25,7 @@ from tidegate.gate.interpreters import (
     Scanned,
     split_place,
 )
-from tidegate.gate.sandbox import Job, Ran
+from tidegate.gate.jobs import Job, Ran
 
 MOST_DEATHS = 5
 """After so many files that kill it, the rest of a part is not looked at any more."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tidegate.gate.sandbox import Job, Limits, Ran, Sandbox
+from tidegate.gate.jobs import Job, Limits, Ran
+from tidegate.gate.sandbox import Sandbox
 
 PAYLOAD = "/payload"
 VARIANTS = "/variants"

@@ -16,9 +16,11 @@ _X86_64, _AARCH64 = 0xC000003E, 0xC00000B7
 _X32_BIT = 0x40000000
 _LOAD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24
+_NR, _ARCH, _ARG0, _ARG1, _ARG2 = 0, 4, 16, 24, 32
+_Line = tuple[int, int, str, str]
+"""(operation, value, label if so, label if not); "" is the next line."""
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-_TIOCSTI = 0x5412
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # they type into a terminal
 
 DENIED: dict[str, tuple[int, int]] = {
     # the network
@@ -53,7 +55,15 @@ X86_ALONE = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "sysf
 ABSENT = {"clone3": (435, 435), "memfd_create": (319, 279)}
 """They end as if the kernel did not have them: programs then take an older way, whose arguments can be looked at."""
 _CLONE, _IOCTL = (56, 220), (16, 29)
-_SOCKET, _AF_UNIX = DENIED["socket"], 1
+_SOCKET, _SOCKETPAIR, _SETSOCKOPT, _AF_UNIX = DENIED["socket"], (53, 199), (54, 208), 1
+_BUFFERS = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and the two that go beyond the system's limit
+_ARGUMENTS: dict[str, list[_Line]] = {
+    "family": [(_LOAD, _ARG0, "", ""), (_JEQ, _AF_UNIX, "allow", "deny")],
+    "option": [(_LOAD, _ARG2, "", ""), *((_JEQ, one, "deny", "") for one in _BUFFERS), (_RET, _ALLOW, "", "")],
+    "flags": [(_LOAD, _ARG0, "", ""), (_JSET, _NEW_NAMESPACES, "deny", "allow")],
+    "request": [(_LOAD, _ARG1, "", ""), (_JEQ, _TIOCSTI, "deny", ""), (_JEQ, _TIOCLINUX, "deny", "allow")],
+}
+"""What is looked at in the arguments of a call that is not denied altogether."""
 _BETWEEN_OWN = ("socket", "connect", "bind", "listen", "accept", "accept4")
 FIRST_UNKNOWN = 463
 """From here on the kernel's calls were made after this list (6.10); nobody has said that they lead nowhere."""
@@ -71,26 +81,33 @@ def bpf(architecture: str, *, local_sockets: bool = False) -> bytes:
     """Assemble the filter, as `bwrap --seccomp` reads it: an array of struct sock_filter.
 
     With `local_sockets` processes of one sandbox may talk to each other by sockets of family AF_UNIX; those of every
-    other family stay denied.
+    other family stay denied. Pairs of such sockets are no way out and always allowed; their buffers keep their size.
     """
     side = ("x86_64", "aarch64").index(architecture)
     left = _BETWEEN_OWN if local_sockets else ()
     denied = [numbers[side] for name, numbers in DENIED.items() if name not in left]
     if side == 0:
         denied += X86_ALONE.values()
-    code: list[tuple[int, int, str, str]] = []  # (operation, value, label if so, label if not); "" is the next line
+    code: list[_Line] = []
     code += [(_LOAD, _ARCH, "", ""), (_JEQ, (_X86_64, _AARCH64)[side], "", "kill"), (_LOAD, _NR, "", "")]
     if side == 0:
         code.append((_JGE, _X32_BIT, "deny", ""))
     code += [(_JEQ, number, "deny", "") for number in sorted(denied)]
     code.append((_JGE, FIRST_UNKNOWN, "absent", ""))
     code += [(_JEQ, numbers[side], "absent", "") for numbers in ABSENT.values()]
-    code += [(_JEQ, _SOCKET[side], "socket", "")]  # reached where local sockets are allowed alone
-    code += [(_JEQ, _CLONE[side], "clone", ""), (_JEQ, _IOCTL[side], "ioctl", "allow")]
-    labels = {"clone": len(code), "ioctl": len(code) + 2, "socket": len(code) + 4}
-    code += [(_LOAD, _ARG0, "", ""), (_JSET, _NEW_NAMESPACES, "deny", "allow")]
-    code += [(_LOAD, _ARG1, "", ""), (_JEQ, _TIOCSTI, "deny", "allow")]
-    code += [(_LOAD, _ARG0, "", ""), (_JEQ, _AF_UNIX, "allow", "deny")]
+    looks = [
+        (_SOCKET, "family"),
+        (_SOCKETPAIR, "family"),
+        (_SETSOCKOPT, "option"),
+        (_CLONE, "flags"),
+        (_IOCTL, "request"),
+    ]
+    code += [(_JEQ, numbers[side], label, "") for numbers, label in looks]
+    code.append((_RET, _ALLOW, "", ""))
+    labels: dict[str, int] = {}
+    for label, lines in _ARGUMENTS.items():
+        labels[label] = len(code)
+        code += lines
     ends = {"allow": _ALLOW, "deny": _ERRNO | errno.EPERM, "absent": _ERRNO | errno.ENOSYS, "kill": _KILL}
     for name, value in ends.items():
         labels[name] = len(code)

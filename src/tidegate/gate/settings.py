@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.wire import read
-from tidegate.gate.sandbox import Limits
+from tidegate.gate.jobs import Limits
 
 
 @dataclass(frozen=True, slots=True)

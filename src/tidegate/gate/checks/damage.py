@@ -11,8 +11,8 @@ from tidegate.core.errors import TidegateError
 from tidegate.core.wire import plain
 from tidegate.gate.damage import Variant, archives
 from tidegate.gate.driving import Step, drive
+from tidegate.gate.jobs import Job
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.sandbox import Job
 from tidegate.gate.trial import Trial
 from tidegate.trust.payload import describe_payload, verify_payload
 

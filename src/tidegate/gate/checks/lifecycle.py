@@ -54,7 +54,7 @@ class LifecycleCheck:
             5: "the sham (a restart that changes nothing)",
             6: "health after the sham",
             7: "deactivation",
-            9: "getting rid of it: after deactivation something",
+            9: "getting rid of it",
         }
         came = drive(trial, editions_of(trial.candidate), steps)
         judge(came, steps, seen, words, trial.candidate.manifest)

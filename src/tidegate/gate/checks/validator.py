@@ -6,8 +6,8 @@ from typing import Any
 
 from tidegate.core.wire import plain
 from tidegate.gate.interpreters import PAYLOAD
+from tidegate.gate.jobs import Job
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.sandbox import Job
 from tidegate.gate.trial import Trial
 
 MOST_VARIANTS = 25

@@ -91,7 +91,7 @@ class Stepper:
         give_up = time.monotonic() + GONE_WITHIN_S
         while left := others():
             if time.monotonic() > give_up:
-                raise Unhealthy(f"still running: {', '.join(left)}")
+                raise Unhealthy(f"still running after deactivation: {', '.join(left)}")
             time.sleep(0.05)
         return ""
 
