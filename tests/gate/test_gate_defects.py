@@ -13,7 +13,7 @@ from tidegate.core.errors import BadInput
 from tidegate.gate.pipeline import run_checks
 from tidegate.gate.port import FAILED, Finding, choose, load_checks
 from tidegate.gate.report import refusal
-from tidegate.gate.settings import Corpora, Detections, InterpreterSettings, Settings
+from tidegate.gate.settings import Corpora, Detections, InterpreterSettings, RunLimits, Settings
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -84,6 +84,68 @@ def test_a_condition_that_was_tightened_loses_a_sample(shared: tuple[Path, Path]
     assert (found.place, found.rule) == (f"{file}:1", file.removesuffix(".yar"))
     assert "is not detected any more" in found.sentence and says in found.sentence and found.sample
     assert found.quote == f"rule {file.removesuffix('.yar')}"
+
+
+def test_a_rule_that_silences_those_beside_it_is_the_one_that_is_named(
+    shared: tuple[Path, Path], tmp_path: Path
+) -> None:
+    candidate = content(tmp_path / "candidate")
+    more = "global private rule small { condition: filesize < 10 }"
+    (candidate / "plain.yar").write_text((candidate / "plain.yar").read_text() + more + "\n")
+    (found,) = refused(candidate, shared, "detections")
+    assert found.place == "plain.yar:9" and found.quote == more and found.sample
+    assert "that rule is as it was, but small decides on all rules of its file" in found.sentence
+
+
+def test_rules_in_comments_are_named_with_their_line(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "plain.yar").write_text("/*\n\n" + (candidate / "plain.yar").read_text() + "*/\n")
+    (found,) = refused(candidate, shared, "schema")
+    assert found.place == "plain.yar:3" and "stands in comments is none" in found.sentence
+    assert found.quote == "rule plain"
+
+
+@pytest.mark.parametrize(
+    ("damage", "place", "says"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text, "plain.yar:1", "begins with a byte order mark"),
+        (lambda text: text.decode().encode("utf-16"), "plain.yar:1", "the byte order mark of UTF-16"),
+        (lambda text: text + b"// a\0comment\n", "plain.yar:9", "holds a zero byte"),
+        (lambda text: b"", "plain.yar", "the file is empty"),
+    ],
+    ids=["a mark", "UTF-16", "a zero", "empty"],
+)
+def test_a_file_that_is_no_plain_text_is_refused(
+    shared: tuple[Path, Path], tmp_path: Path, damage: Callable[[bytes], bytes], place: str, says: str
+) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "plain.yar").write_bytes(damage((candidate / "plain.yar").read_bytes()))
+    (found,) = refused(candidate, shared, "schema")
+    assert found.place == place and says in found.sentence
+
+
+def test_what_other_systems_have_is_benign_too(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "new.yar").write_text(
+        'import "pe"\n'
+        "rule windows { condition: pe.is_pe }\n"
+        "rule windows_32 { condition: uint16(0) == 0x5a4d and pe.is_32bit() }\n"
+        "rule mac { condition: uint32(0) == 0xfeedfacf }\n"
+        'rule page { strings: $a = "<html" condition: $a }\n'
+    )
+    found = refused(candidate, shared, "benign", Settings(corpus=Corpora(system_mb=1)))
+    assert [each.place for each in found] == [f"new.yar:{line}" for line in (2, 3, 4, 5)], found
+    assert ", and 3 others for something bad" in found[0].sentence and "/ordinary/" in found[0].sentence
+
+
+def test_what_is_slow_on_large_files_alone_is_refused(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    each = "for all i in (0..filesize) : ( for all j in (0..99) : ( uint8(i) + j < 999 ) )"
+    rule = f"rule slow {{ condition: filesize > 20MB and {each} and filesize == 7 }}"
+    (candidate / "new.yar").write_text(f"{rule}\n")
+    quick = Settings(corpus=Corpora(system=False), limits=RunLimits(file_cpu_s=1))
+    (found,) = refused(candidate, shared, "crash", quick)
+    assert (found.place, found.sample) == ("new.yar:1", "/unpleasant/large") and "used more than 1 s" in found.sentence
 
 
 def test_rules_that_are_gone_are_named_unless_they_go_on_purpose(shared: tuple[Path, Path], tmp_path: Path) -> None:

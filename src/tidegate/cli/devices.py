@@ -22,13 +22,13 @@ def listing(
 
     Args:
         label: Only those with NAME=VALUE. Can be given several times.
-        limit: How many at most (up to 1,000).
+        limit: How many at most.
         offset: How many to pass over first.
         home: The control plane's directory.
         json: Print JSON.
     """
     pairs_of("--label", label or ())
-    found = OfficeClient(home).get("/api/v1/devices", label=label or [], limit=limit, offset=offset)
+    found = _pages(OfficeClient(home), label or [], limit, offset)
     if json:
         out_json(found)
         return
@@ -39,6 +39,19 @@ def listing(
     table("Devices", ("#", "device", "labels", "confirmed on", "last heard"), rows, empty="No device is enrolled yet.")
     if found["total"] > len(rows):
         out(f"{len(rows)} of {found['total']:,}; go on with --offset {offset + len(rows)}")
+
+
+def _pages(office: OfficeClient, label: list[str], limit: int, offset: int) -> dict[str, Any]:
+    """Ask for one page after the other, until there are so many devices or no more."""
+    found = office.get("/api/v1/devices", label=label, limit=limit, offset=offset)
+    devices: list[Any] = found["devices"]
+    while devices and len(devices) < limit and offset + len(devices) < found["total"]:
+        at = offset + len(devices)
+        more = office.get("/api/v1/devices", label=label, limit=limit - len(devices), offset=at)["devices"]
+        if not more:
+            break
+        devices += more
+    return found
 
 
 @app.command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tidegate.cli.evidence import EVIDENCE, write_evidence
+from tidegate.cli.inventory_file import read_inventory
 from tidegate.cli.passphrase import open_keys
 from tidegate.cli.release_files import MANIFEST, PAYLOAD, SIGNED, Draft, create_draft
 from tidegate.cli.show import console, out, out_json, table
@@ -35,6 +35,7 @@ from tidegate.gate.trial import Edition, Trial, unpack_edition
 from tidegate.trust.durable import write_durably
 
 app = App(name="gate", help="Try a release before any device sees it; sign what was seen.")
+MOST_PAIRS = 10
 COLOUR = {"PASSED": "green", "WARNED": "yellow", "FAILED": "red", "SKIPPED": "dim", "runs": "cyan", "waits": "dim"}
 MARK = {"PASSED": "✓", "WARNED": "!", "FAILED": "✗", "SKIPPED": "–", "runs": "·", "waits": " "}
 
@@ -76,8 +77,9 @@ def run(
     jobs: int = 0,
     json: bool = False,
 ) -> int:
-    """Try a release in the interpreters that devices run, in a sandbox. Exit code 0 if nothing is against it, 1 if it is
-    refused; where there is no sandbox nothing is tried, and the exit code is 2.
+    """Try a release in the interpreters that devices run, in a sandbox.
+
+    Exit code 0: nothing is against it. 1: refused. 2: bad input, or no sandbox here, and nothing was tried.
 
     Args:
         release: A release's directory (tidegate release create), or a bare directory of content.
@@ -173,7 +175,7 @@ def trial_of(release: Path, wanted: Wanted) -> Iterator[Trial]:
             jobs=wanted.jobs or os.cpu_count() or 1,
             benign=wanted.benign,
             planted=wanted.planted,
-            inventory=_inventory(wanted.inventory),
+            inventory=read_inventory(wanted.inventory) if wanted.inventory else [],
         )
 
 
@@ -190,19 +192,6 @@ def _edition(path: Path, work: Path, driver: str) -> Edition:
         draft = Draft.load(path)
     signed = place / SIGNED
     return unpack_edition(draft.manifest, draft.digest, place / PAYLOAD, work, signed if signed.exists() else None)
-
-
-def _inventory(path: Path | None) -> list[dict[str, Any]]:
-    if path is None:
-        return []
-    try:
-        value = jsonlib.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"the inventory {path} cannot be read: {error}") from None
-    found = value.get("devices") if isinstance(value, dict) else value
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise BadInput(f"the inventory {path} must be a list of devices with labels and facts")
-    return found
 
 
 def _with_progress(trial: Trial, checks: list[Check], *, quiet: bool) -> list[Result]:
@@ -261,7 +250,12 @@ def show(told: dict[str, Any], results: list[Result]) -> None:
         out(f"What changes: {told['notes']['sentence']}")
     coverage = told["coverage"]
     if coverage:
-        out(f"Label pairs covered by the versions tried: {coverage['covered']} of {coverage['pairs']}.")
+        versions = ", ".join(coverage["versions"]) or "none"
+        out(f"Label pairs covered by the versions tried ({versions}): {coverage['covered']} of {coverage['pairs']}.")
+        for each in coverage["not_covered"][:MOST_PAIRS]:
+            out(f"  not covered  {each['pair']} ({each['devices']:,} devices)")
+        if len(coverage["not_covered"]) > MOST_PAIRS:
+            out("  and others: --json or --html lists them.")
     if told["passed"]:
         out(f"Nothing is against it. It took {told['took_s']:.1f} s.")
     else:

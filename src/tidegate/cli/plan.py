@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from tidegate.cli.inventory_file import read_inventory
+from tidegate.cli.plan_pairs import cover_of, show_pairs
 from tidegate.cli.show import duration, out, out_json, table
+from tidegate.core.errors import BadInput
 from tidegate.core.forecast import Cap, Forecast, Wait, forecast
 from tidegate.sim.outcome import time_limit_s
 from tidegate.sim.scenario import Scenario, read_scenario
@@ -13,21 +17,44 @@ from tidegate.sim.scenario import Scenario, read_scenario
 WIDTH = 50
 
 
-def plan(scenario: str, /, *, json: bool = False) -> int:
+def plan(
+    scenario: str,
+    /,
+    *,
+    inventory: Path | None = None,
+    scout: list[str] | None = None,
+    order_salt: str = "",
+    json: bool = False,
+) -> int:
     """Forecast the rollout of a good update: can it be done, how long it takes, what waiting costs, and the ways out.
 
     Exit code 1 if the budget cannot carry the update to everyone.
 
     Args:
         scenario: A TOML file, or the name of a scenario that comes with Tidegate.
+        inventory: The fleet, as tidegate device list --json gives it: its number of devices counts instead of the
+            scenario's, and which pairs of label values the scouts and each ring cover is shown.
+        scout: A label whose values, in pairs, are to be covered. Can be given several times; default: os, version,
+            hardware and locale, as far as the inventory has them.
+        order_salt: The release's order, 32 hexadecimal digits; default: an order of the plan's own, as an example.
         json: Print JSON.
     """
+    if inventory is None and (scout or order_salt):
+        raise BadInput("--scout and --order-salt need the fleet: --inventory FILE")
     found = read_scenario(scenario)
+    devices = read_inventory(inventory) if inventory else []
+    if inventory:
+        if not devices:
+            raise BadInput(f"the inventory {inventory} holds no device")
+        found = replace(found, fleet=replace(found.fleet, devices=len(devices)))
     outlook = forecast_of(found)
+    told = cover_of(devices, found, outlook, scout, order_salt) if devices else None
     if json:
-        out_json(outlook.to_dict())
+        out_json(outlook.to_dict() if told is None else {**outlook.to_dict(), "coverage": told})
     else:
         _show(found, outlook)
+        if told is not None:
+            show_pairs(told)
     return 0 if outlook.feasible else 1
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 SYSTEM_PLACES = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/share")
 MB = 1 << 20
+LARGE_MB = 32
+"""An input that is larger than most: what is slow on large files alone is seen on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,9 @@ def unpleasant(directory: Path, words: Sequence[bytes], size: int = 128 * 1024) 
         made["own-words-broken-off"] = (starts * (1 + size // len(starts)))[:size]
     for name, data in made.items():
         (directory / name).write_bytes(data)
+    with (directory / "large").open("wb") as file:  # takes no room on the disk
+        file.truncate(LARGE_MB * MB)
     found = directory_corpus("unpleasant inputs", directory, "/unpleasant")
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in made.values())).hexdigest()
+    parts = [hashlib.sha256(data).digest() for data in made.values()]
+    digest = hashlib.sha256(b"".join([*parts, bytes([LARGE_MB])])).hexdigest()
     return Corpus(found.name, found.root, found.inside, found.files, digest)

@@ -41,8 +41,3 @@ def pairs_covered(
             tried[pair] += version in versions
     covered = {pair: count for pair, count in held.items() if tried[pair] == count}
     return covered, {pair: count for pair, count in held.items() if pair not in covered}
-
-
-def say_pair(pair: Pair) -> str:
-    """Write a pair as people do: os=win11, hardware=arm."""
-    return ", ".join(f"{name}={value}" for name, value in pair)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tidegate import __version__
 from tidegate.core.errors import TidegateError
-from tidegate.gate.matrix import pairs_covered, say_pair
+from tidegate.core.scouts import Pair, say_pair
+from tidegate.gate.matrix import pairs_covered
 from tidegate.gate.pipeline import passed
 from tidegate.gate.port import Check, Finding, Result
 from tidegate.gate.trial import Trial
@@ -71,10 +72,13 @@ def coverage(trial: Trial) -> dict[str, Any] | None:
         "versions": versions,
         "pairs": len(covered) + len(not_covered),
         "covered": len(covered),
-        "not_covered": [{"pair": say_pair(p), "devices": count} for p, count in sorted(not_covered.items())][
-            :MOST_PAIRS
-        ],
+        "covered_pairs": _listed(covered),
+        "not_covered": _listed(not_covered),
     }
+
+
+def _listed(pairs: Mapping[Pair, int]) -> list[dict[str, Any]]:
+    return [{"pair": say_pair(pair), "devices": count} for pair, count in sorted(pairs.items())[:MOST_PAIRS]]
 
 
 def say_finding(check: str, finding: Finding) -> str:

@@ -15,7 +15,8 @@ from tidegate.gate.jobs import Limits
 class Corpora:
     """What content is tried on: `benign` directories must give no detection, `planted` ones must.
 
-    `system` adds this machine's own programs, up to `system_mb` MB of them, the same ones each time.
+    `system` adds this machine's own programs, up to `system_mb` MB of them, the same ones each time, and small files of
+    the kinds that other systems have.
     """
 
     benign: tuple[str, ...] = ()

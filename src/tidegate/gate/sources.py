@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _RULE = re.compile(r"^[ \t]*(?:(?:private|global)[ \t]+)*rule[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
+_IN_COMMENT = re.compile(r"^[ \t/*]*(?:(?:private|global)[ \t]+)*rule[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _BLANK = re.compile(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
 _TEXT = re.compile(r'(\$\w*)\s*=\s*"((?:\\.|[^"\\\n])*)"([^\n]*)')
 _HEX = re.compile(r"(\$\w*)\s*=\s*\{([^{}]*)\}")
@@ -53,6 +54,12 @@ def _yara(file: str, text: str) -> list[Source]:
         line = text.count("\n", 0, match.start(1)) + 1
         found.append(Source(file, match[1], line, text[match.start() : end].rstrip()))
     return found
+
+
+def commented(text: str) -> int:
+    """Give the line of the first rule that stands in a comment, 0 if there is none."""
+    found = _IN_COMMENT.search(text)
+    return text.count("\n", 0, found.start(1)) + 1 if found else 0
 
 
 def _lines(file: str, text: str) -> list[Source]:

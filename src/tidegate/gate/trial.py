@@ -21,6 +21,7 @@ from tidegate.gate.engine_clamav import ClamavInterpreter
 from tidegate.gate.engine_command import CommandInterpreter
 from tidegate.gate.engine_yara import YaraInterpreter
 from tidegate.gate.interpreters import Interpreter, Loaded, Runner
+from tidegate.gate.ordinary import ordinary_corpus
 from tidegate.gate.planting import planted_corpus
 from tidegate.gate.sandbox import Sandbox
 from tidegate.gate.settings import Settings
@@ -142,7 +143,9 @@ class Trial:
             directory_corpus(f"benign {place.name}", place.resolve(), f"/corpus/{number}", own.file_mb)
             for number, place in enumerate(places)
         ]
-        return [*found, system_corpus(own.system_mb, own.file_mb)] if own.system and own.system_mb else found
+        if own.system and own.system_mb:
+            found += [system_corpus(own.system_mb, own.file_mb), ordinary_corpus(self.work / "ordinary")]
+        return found
 
     @cached_property
     def planted_corpora(self) -> list[Corpus]:

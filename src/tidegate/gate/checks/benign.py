@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import suspect, sweep, where
 from tidegate.gate.trial import Trial
@@ -44,12 +45,15 @@ class BenignCheck:
             "content files reused": found.reused,
             "MB a second": round(found.bytes / MB / took_s, 1) if found.bytes else 0,
         }
-        for match in found.matches[:MOST_SHOWN]:
-            seen.fail(
-                f"rule {match.rule} takes the benign file {match.sample} for something bad", **where(trial, match)
-            )
-        if len(found.matches) > MOST_SHOWN:
-            rules = sorted({match.rule for match in found.matches})
-            seen.fail(f"{len(found.matches):,} false detections altogether, by {', '.join(rules[:10])}")
+        by_rule: dict[tuple[str, str], list[Match]] = {}
+        for match in found.matches:
+            by_rule.setdefault((match.file, match.rule), []).append(match)
+        for matches in list(by_rule.values())[:MOST_SHOWN]:
+            first, others = matches[0], len(matches) - 1
+            more = f", and {others:,} others" if others else ""
+            sentence = f"rule {first.rule} takes the benign file {first.sample}{more} for something bad"
+            seen.fail(sentence, **where(trial, first))
+        if len(by_rule) > MOST_SHOWN:
+            seen.fail(f"{len(by_rule):,} rules have {len(found.matches):,} false detections altogether")
         for sample, sentence in found.trouble:
             seen.fail(sentence, **suspect(trial, sample, corpora))

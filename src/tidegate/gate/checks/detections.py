@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,9 +11,10 @@ from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import sweep, where
 from tidegate.gate.sources import find_item
-from tidegate.gate.trial import Trial
+from tidegate.gate.trial import Edition, Trial
 
 MOST_SHOWN = 20
+_GLOBAL = re.compile(r"\s*(?:private\s+)?global\s")
 _FORMS = {
     "whole": "all that it looks for, from the start of the file",
     "inside": "all that it looks for, within other text",
@@ -96,15 +98,25 @@ class DetectionsCheck:
                 what = "a planted sample" if sample in own else f"a sample of its own ({_FORMS[_form(sample)]})"
                 was = find_item(trial.sources_of(baseline), rule)
                 stood = f" ({was.file}:{was.line} there)" if was else ""
-                seen.fail(
-                    f"{what} is not detected any more; {baseline.title} found it by {rule}{stood}",
-                    **where(trial, Match(sample, rule, file)),
-                )
+                place, why = self._reason(trial, baseline, Match(sample, rule, file))
+                seen.fail(f"{what} is not detected any more; {baseline.title} found it by {rule}{stood}{why}", **place)
         for path in sorted(own - set(found) - set(held))[:MOST_SHOWN]:
             seen.warn(f"a planted sample is detected neither by this nor by {baseline.title}", sample=path)
         seen.figures |= {"detected by the baseline": len(held), "lost": lost, "retired rules": sorted(retired)[:100]}
         seen.figures["newly detected"] = len(set(found) - set(held))
         self._gone(trial, seen, retired)
+
+    def _reason(self, trial: Trial, baseline: Edition, lost: Match) -> tuple[dict[str, Any], str]:
+        """Give the place to look at: the rule itself, or what has changed beside it where its own words have not."""
+        key = f"{lost.file}:{lost.rule}"
+        own, was = trial.sources.get(key), trial.sources_of(baseline).get(key)
+        beside = [each for each in trial.changed_sources().values() if each.file == lost.file]
+        if own is None or was is None or own.text != was.text or not beside:
+            return where(trial, lost), ""
+        first = next((each for each in beside if _GLOBAL.match(each.text)), beside[0])
+        says = "decides on all rules of its file" if _GLOBAL.match(first.text) else "is new or has changed beside it"
+        place = {"file": first.file, "line": first.line, "rule": first.name, "sample": lost.sample}
+        return place, f"; that rule is as it was, but {first.name} {says}"
 
     def _gone(self, trial: Trial, seen: Seen, retired: set[str]) -> None:
         """Judge detections that are gone with their rules: some are retired on purpose, many are an accident."""

@@ -125,8 +125,10 @@ class ResourcesCheck:
             return None
         before = digests(old.content, interpreter.content_files(old.content))
         after = trial.content_digests
-        gone = [name for name in before if after.get(name) != before[name]]
-        fresh = [name for name in after if before.get(name) != after[name]]
+        held = [{source.file for source in sources.values()} for sources in (trial.sources_of(old), trial.sources)]
+        # A file without an item costs nothing, and cannot be measured alone.
+        gone = [name for name in before if after.get(name) != before[name] and name in held[0]]
+        fresh = [name for name in after if before.get(name) != after[name] and name in held[1]]
         key = ["cost", old.digest, trial.interpreter_inputs(), sorted(files)]
         if len(fresh) > SMALL_SHARE * len(after) or len(before) < 5:
             return None

@@ -5,13 +5,20 @@ A payload may bring `schema.json`: {"types": [{"name", "files", "fields", "separ
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
-from tidegate.gate.sources import Source
+from tidegate.gate.sources import Source, commented
 from tidegate.gate.trial import Trial, digests
 from tidegate.trust.payload import describe_payload
+
+_MARKS = {
+    codecs.BOM_UTF8: "a byte order mark",
+    codecs.BOM_UTF16_LE: "the byte order mark of UTF-16",
+    codecs.BOM_UTF16_BE: "the byte order mark of UTF-16",
+}
 
 
 class SchemaCheck:
@@ -82,11 +89,18 @@ class SchemaCheck:
         items = trial.sources
         seen.figures["items"] = len(items)
         for name in names:
-            data = (root / name).read_bytes()
+            data, rules = (root / name).read_bytes(), name.lower().endswith((".yar", ".yara"))
             if not data.strip(b" \t\r\n\0"):
                 seen.fail("the file is empty, or zeros alone", file=name)
-            elif name.lower().endswith((".yar", ".yara")) and not any(item.file == name for item in items.values()):
-                seen.fail("the file declares no rule", file=name)
+            elif rules and (mark := next((what for start, what in _MARKS.items() if data.startswith(start)), "")):
+                seen.fail(f"the file begins with {mark}; save it as UTF-8 without one", file=name, line=1)
+            elif rules and b"\0" in data:
+                line = data.count(b"\n", 0, data.index(b"\0")) + 1
+                seen.fail("the file is text and holds a zero byte: what reads it may stop there", file=name, line=line)
+            elif rules and not any(item.file == name for item in items.values()):
+                line = commented(data.decode(errors="replace"))
+                why = "; what stands in comments is none" if line else ""
+                seen.fail(f"the file declares no rule{why}", file=name, line=line)
         self._unread(trial, seen)
         self._twice(trial, seen)
 

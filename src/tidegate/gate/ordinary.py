@@ -1,0 +1,126 @@
+"""Small benign files of the kinds that other systems have and this machine may lack: programs, documents, pictures.
+
+They are made, always the same ones: a rule that takes every Windows program for something bad is seen where there is
+none. They stand in for no recorded corpus; they add the kinds that it may not hold.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from tidegate.gate.corpus import Corpus, directory_corpus
+
+_STUB = b"This program cannot be run in DOS mode.\r\r\n$"
+_CODE = bytes.fromhex("554889e54883ec20c745fc00000000eb0a8b45fc83c0018945fc837dfc097ef0b8000000004883c4205dc3")
+_WORDS = b"The tide comes in twice a day, and nobody is surprised by it.\r\n" * 12
+_TEXTS = {
+    "batch.bat": '@echo off\r\nset HERE=%~dp0\r\ncopy "%HERE%report.txt" "%USERPROFILE%" >nul\r\n',
+    "shell.ps1": "param([string]$Path = '.')\r\nGet-ChildItem $Path | Sort-Object Length | Format-Table Name\r\n",
+    "macro.vbs": 'Set fso = CreateObject("Scripting.FileSystemObject")\r\nWScript.Echo fso.Drives.Count\r\n',
+    "page.js": "document.querySelectorAll('a').forEach(a => a.addEventListener('click', e => console.log(e)));\n",
+    "tool.py": "import sys\n\nfor line in sys.stdin:\n    print(len(line))\n",
+    "list.sh": '#!/bin/sh\nfor file in *.txt; do wc -l "$file"; done\n',
+    "page.html": "<!doctype html>\n<html><head><title>Tides</title></head><body><p>High water at noon.</p></body>\n",
+    "data.xml": '<?xml version="1.0" encoding="UTF-8"?>\n<tides><tide at="12:00" height="4.1"/></tides>\n',
+    "data.json": '{"tides": [{"at": "12:00", "height": 4.1}]}\n',
+    "data.csv": "at,height\n12:00,4.1\n18:10,0.7\n",
+    "settings.ini": "[general]\nlanguage=en\n",
+    "keys.reg": 'Windows Registry Editor Version 5.00\r\n\r\n[HKEY_CURRENT_USER\\Software\\Tides]\r\n"a"="b"\r\n',
+    "mail.eml": "From: ada@example.org\r\nTo: bo@example.org\r\nSubject: the tide\r\n\r\nHigh water at noon.\r\n",
+    "letter.rtf": "{\\rtf1\\ansi{\\fonttbl\\f0\\fswiss Helvetica;}\\f0\\pard High water at noon.\\par}",
+    "document.pdf": "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    "2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n",
+}
+_HEADS = {
+    "mach-o": "cffaedfe07000001030000000200000001000000",
+    "mach-o-fat": "cafebabe0000000101000007",
+    "wasm": "0061736d01000000",
+    "java.class": "cafebabe00000034000a",
+    "android.dex": "6465780a30333500",
+    "compound.doc": "d0cf11e0a1b11ae1",
+    "shortcut.lnk": "4c0000000114020000000000c000000000000046",
+    "archive.cab": "4d53434600000000",
+    "archive.7z": "377abcaf271c0004",
+    "archive.rar": "526172211a070100",
+    "base.sqlite": "53514c69746520666f726d6174203300",
+    "hive": "72656766",
+    "events.evtx": "456c6646696c6500",
+    "picture.jpg": "ffd8ffe000104a46494600",
+    "picture.gif": "47494638396101000100",
+    "picture.bmp": "424d",
+    "sound.wav": "524946460010000057415645666d7420",
+    "sound.mp3": "49443303000000000000",
+    "film.mp4": "000000186674797069736f6d",
+    "font.ttf": "00010000000c0080",
+    "network.pcap": "d4c3b2a102000400",
+}
+"""How files of a kind begin, in hexadecimal."""
+
+
+def ordinary_corpus(directory: Path) -> Corpus:
+    """Write the files below a directory, which is made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = ordinary_files()
+    for name, data in made.items():
+        (directory / name).write_bytes(data)
+    found = directory_corpus("kinds of files", directory, "/ordinary")
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in made.values())).hexdigest()
+    return Corpus(found.name, found.root, found.inside, found.files, digest)
+
+
+def ordinary_files() -> dict[str, bytes]:
+    """Give each file's name and content."""
+    made = {name: text.encode() for name, text in _TEXTS.items()}
+    made |= {name: bytes.fromhex(head) + bytes(508) + _WORDS for name, head in _HEADS.items()}
+    made |= {
+        "empty": b"",
+        "one-line.txt": b"High water at noon.\n",
+        "letter-utf-16.txt": _WORDS.decode().encode("utf-16"),
+    }
+    made |= {"program.exe": _pe(0x14C, 0x102), "program-64.exe": _pe(0x8664, 0x22), "library.dll": _pe(0x8664, 0x2022)}
+    made |= {"driver.sys": _pe(0xAA64, 0x22, subsystem=1), "letter.txt.gz": gzip.compress(_WORDS, mtime=0)}
+    made["letter.docx"] = _zip({"[Content_Types].xml": _TEXTS["data.xml"], "word/document.xml": _TEXTS["data.xml"]})
+    made["program.jar"] = _zip({"META-INF/MANIFEST.MF": "Manifest-Version: 1.0\r\n", "Tides.class": "\xca\xfe"})
+    made["picture.png"] = _png()
+    return made
+
+
+def _pe(machine: int, characteristics: int, subsystem: int = 3) -> bytes:
+    """Write a Windows program of two sections that does nothing. Its layout: Microsoft's PE format, COFF and optional
+    headers."""
+    wide = machine != 0x14C
+    optional = struct.pack("<HBBIIIII", 0x20B if wide else 0x10B, 14, 0, 512, 512, 0, 0x1000, 0x1000)
+    optional += struct.pack("<Q", 0x140000000) if wide else struct.pack("<II", 0x2000, 0x400000)
+    optional += struct.pack("<IIHHHHHHIIIIHH", 0x1000, 512, 6, 0, 0, 0, 6, 0, 0, 0x3000, 512, 0, subsystem, 0x160)
+    optional += struct.pack("<QQQQ" if wide else "<IIII", 1 << 20, 4096, 1 << 20, 4096) + struct.pack("<II", 0, 16)
+    optional += bytes(16 * 8)
+    head = b"MZ" + struct.pack("<13H", 0x90, 3, 0, 4, 0, 0xFFFF, 0, 0xB8, 0, 0, 0, 0x40, 0) + bytes(32)
+    head += struct.pack("<I", 0x80) + bytes.fromhex("0e1fba0e00b409cd21b8014ccd21") + _STUB
+    head = head.ljust(0x80, b"\0") + b"PE\0\0"
+    head += struct.pack("<HHIIIHH", machine, 2, 0x5F000000, 0, 0, len(optional), characteristics) + optional
+    for name, address, place, flags in ((b".text", 0x1000, 512, 0x60000020), (b".rdata", 0x2000, 1024, 0x40000040)):
+        head += struct.pack("<8sIIIIIIHHI", name, 512, address, 512, place, 0, 0, 0, 0, flags)
+    return head.ljust(512, b"\0") + _CODE.ljust(512, b"\xcc") + _WORDS[:512]
+
+
+def _zip(entries: Mapping[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in entries.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return buffer.getvalue()
+
+
+def _png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
