@@ -138,6 +138,7 @@ def test_what_other_systems_have_is_benign_too(shared: tuple[Path, Path], tmp_pa
     assert ", and 3 others for something bad" in found[0].sentence and "/ordinary/" in found[0].sentence
 
 
+@pytest.mark.slow
 def test_what_is_slow_on_large_files_alone_is_refused(shared: tuple[Path, Path], tmp_path: Path) -> None:
     candidate = content(tmp_path / "candidate")
     each = "for all i in (0..filesize) : ( for all j in (0..99) : ( uint8(i) + j < 999 ) )"
