@@ -17,7 +17,7 @@ from tests.server import Plant
 from tuf.api.metadata import Targets
 
 from tidegate.agent.inclusion import Inclusion
-from tidegate.cli.ledger import open_ledger
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.control import acts
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.core.model import Candidate
@@ -122,7 +122,7 @@ def test_witnesses_can_be_demanded_as_well(world: World, device: Device) -> None
     lay(world, candidate, entry(candidate), proof)
     refuses(device, "witnesses that are asked for")
     head, _, note = proof.partition(b"\n\n")
-    lay(world, candidate, entry(candidate), head + b"\n\n" + cosign(note, WITNESS, 1_800_000_000))
+    lay(world, candidate, entry(candidate), head + b"\n\n" + cosign(note, WITNESS, world.now()))
     device.run(device.reported("confirmed"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,10 +22,11 @@ from tests.e2e.stage import wait_for
 from tests.server import COMPONENT
 from tests.typed import Run, one_line, typed
 
+from tidegate.cli import serve_collector
 from tidegate.cli.home import Home
 from tidegate.cli.init import make_control_plane
 from tidegate.cli.local_ca import LOCAL_NAMES, Made, create_ca, issue, see
-from tidegate.cli.serve_tls import choose_tls
+from tidegate.cli.serve_tls import Tls, choose_tls
 
 pytestmark = [pytest.mark.room("cli"), pytest.mark.room("agent"), pytest.mark.room("trust")]
 NOW = datetime.now(UTC)
@@ -116,6 +119,40 @@ def test_enrolment_poll_and_operators_over_tls(home: Home, tidegate: Run, tmp_pa
 @pytest.fixture(scope="module")
 def ca() -> Made:
     return create_ca(NOW, 100)
+
+
+def _asked_once(port: int, trust: ssl.SSLContext) -> ssl.SSLSocket:
+    line = trust.wrap_socket(socket.create_connection(("127.0.0.1", port), 60), server_hostname="127.0.0.1")
+    line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"204" in line.recv(1000)
+    return line
+
+
+def test_an_idle_line_over_tls_does_not_hold_up_the_end(tmp_path: Path, ca: Made, monkeypatch: Any) -> None:
+    """A client that keeps its line open says no goodbye; the server would wait for it as long as its grace lasts."""
+    monkeypatch.setattr(serve_collector, "GRACE_S", 100_000)
+    monkeypatch.setattr("asyncio.constants.SSL_SHUTDOWN_TIMEOUT", 100_000)
+    made = issue(ca, ["tidegate.example"], NOW, 10)
+    (tmp_path / "server.pem").write_bytes(made.certificate)
+    (tmp_path / "key.pem").write_bytes(made.key)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def play() -> None:
+        tls = Tls(tmp_path / "server.pem", tmp_path / "key.pem")
+        server = serve_collector.make_server(app, ("127.0.0.1", 0), tls)
+        work = asyncio.create_task(server.listen())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        trust = ssl.create_default_context(cadata=ca.certificate.decode())
+        line = await asyncio.to_thread(_asked_once, server.port, trust)
+        with line:
+            server.should_exit = True
+            await asyncio.wait_for(work, 60)
+
+    asyncio.run(play())
 
 
 def _wrong_ca(ca: Made) -> Made:

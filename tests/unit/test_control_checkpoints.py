@@ -14,7 +14,7 @@ from tests.server import Plant
 from tests.snapshots import difference, snapshot
 from tests.unit.test_control_batch_fold import history
 
-from tidegate.cli.ledger import open_ledger
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.control import checkpoints
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller

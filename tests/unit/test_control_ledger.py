@@ -14,7 +14,7 @@ import pytest
 from tests.server import COMPONENT, Plant
 from tests.unit.test_control_controller import fill_disk, note, running, settled
 
-from tidegate.cli.ledger import open_ledger
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.control import acts
 from tidegate.control.acts import Who
 from tidegate.control.controller import Controller

@@ -16,6 +16,7 @@ from tidegate.trust.emergency import Stop
 from tidegate.trust.errors import ClockWrong
 from tidegate.trust.pardon import Pardon
 from tidegate.trust.promotion import lifted
+from tidegate.trust.speed import not_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ class Plans:
         if key not in self._releases:
             manifest, terms = self._trust.release(component, seen.plan.candidate)
             if self._inclusion is not None:
-                self._inclusion.check(component, seen.plan.candidate)
+                policy = self._trust.ledger_policy()
+                terms = not_before(terms, self._inclusion.check(component, seen.plan.candidate, policy))
             if terms.speed.ceiling_2p32 < SHARE_ONE:
                 terms = lifted(terms, self._trust.promoted(component, seen.plan.candidate))
             self._releases[key] = manifest, terms

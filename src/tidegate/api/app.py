@@ -72,6 +72,8 @@ class Office:
     """The secret behind the devices' credentials, where this server holds it."""
     heard_epochs: Callable[[], dict[int, int]] = dict
     """Gives how many devices used a credential of each epoch last."""
+    witnesses: Callable[[], list[dict[str, Any]]] = list
+    """Shows how it stands with the ledger's witnesses."""
     metrics: CollectorRegistry | None = None
     """What /metrics shows."""
 
@@ -109,6 +111,7 @@ async def _status(request: Request) -> Response:
     now_ms = controller.now_ms()
     more = {
         "barred": barred_view(controller.state),
+        "witnesses": office.witnesses(),
         "waiting": [
             approval_view(asked, now_ms)
             for asked in controller.state.approvals.asked.values()

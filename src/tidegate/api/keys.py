@@ -29,7 +29,7 @@ from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.emergency import STOP, Stop
 from tidegate.trust.expiry import trust_view
 from tidegate.trust.holders import Kind, Said
-from tidegate.trust.keys import online_ids
+from tidegate.trust.keys import ledger_publics, online_ids
 from tidegate.trust.metadata import latest_bytes, parse
 from tidegate.trust.pardon import PARDON, Pardon
 from tidegate.trust.promotion import Promotion, accept_promotion
@@ -69,8 +69,11 @@ async def ceremony(request: Request) -> Response:
     by = who_of(body)
     bundle = read(Bundle, body.get("bundle"), "the signing bundle")
     online = await asyncio.to_thread(online_ids, office.keys) if office.keys else None
+    ledger = await asyncio.to_thread(ledger_publics, office.keys) if office.keys else ()
     async with one_at_a_time:
-        changed = await asyncio.to_thread(accept_bundle, office.repository, bundle, int(time.time()), online=online)
+        changed = await asyncio.to_thread(
+            accept_bundle, office.repository, bundle, int(time.time()), online=online, ledger=ledger
+        )
         if changed:
             await _record(office, by, "keys_changed", {"title": bundle.title, "roles": changed})
     office.controller.publish_soon()

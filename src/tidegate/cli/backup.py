@@ -15,6 +15,8 @@ from cyclopts import App
 
 from tidegate.cli.backup_file import BackupFile, read_records, write_backup
 from tidegate.cli.home import Home, default_home
+from tidegate.cli.ledger import source_of
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.show import moment, out, out_json
 from tidegate.control.batch_fold import apply_batch
@@ -26,7 +28,9 @@ from tidegate.log.address import check_address
 from tidegate.log.batch import Batch
 from tidegate.log.events import Act, Event, PlanPublished
 from tidegate.log.port import Busy, Log
+from tidegate.trust.checkpoint import open_checkpoint
 from tidegate.trust.durable import make_directory, sync_dir, write_durably
+from tidegate.trust.ledger import CHECKPOINT, WAY_OUT
 from tidegate.trust.publisher import Publisher
 
 app = App(name="backup", help="Back up a control plane, verify a backup, restore one.")
@@ -127,7 +131,7 @@ def _folded(found: BackupFile) -> ServerState:
 
 
 @app.command
-def restore(file: Path, /, *, home: Path | None = None, log: str = "", json: bool = False) -> None:
+def restore(file: Path, /, *, home: Path | None = None, log: str = "", published: str = "", json: bool = False) -> None:
     """Make a control plane anew from a backup, in a directory that is not there yet.
 
     What happened after the backup is not known to it. So rollouts that were under way are ended, on record: leases
@@ -137,6 +141,7 @@ def restore(file: Path, /, *, home: Path | None = None, log: str = "", json: boo
         file: The backup.
         home: The directory to be made.
         log: Where the log goes if not into a file: postgresql://... or nats://..., and nothing may be there.
+        published: The ledger as devices and mirrors have it now (directory or address), so that it is not forked.
         json: Print JSON.
     """
     place = Home(home or default_home())
@@ -150,6 +155,7 @@ def restore(file: Path, /, *, home: Path | None = None, log: str = "", json: boo
     shutil.rmtree(work, ignore_errors=True)
     try:
         said = _restore(found, Home(work), log)
+        said["ledger_seen"] = _remember(Home(work), published) if published else 0
         if place.path.exists():
             place.path.rmdir()
         os.rename(work, place.path)
@@ -165,7 +171,12 @@ def restore(file: Path, /, *, home: Path | None = None, log: str = "", json: boo
     for name in said["ended"]:
         out(f"Ended, since leases after the backup are not known: {name}")
     out(f"Plans go on with edition {said['edition']:,}, beyond what devices can have seen.")
-    out("If the old ledger had grown since, whoever saw it sees two histories: tell the witnesses.")
+    if said["ledger_seen"]:
+        out(f"The ledger was seen with {said['ledger_seen']:,} entries, and this log does not give all of them:")
+        out(f"serving would fork it. {WAY_OUT[0].upper()}{WAY_OUT[1:]}")
+        return
+    if not published:
+        out("If the ledger had grown since, two histories would be seen: restore with --published to be sure.")
     out(f"Next: tidegate serve --home {place.path}")
 
 
@@ -184,6 +195,28 @@ def _restore(found: BackupFile, place: Home, url: str) -> dict[str, Any]:
         return _refill(found, place, log)
     finally:
         log.close()
+
+
+def _remember(place: Home, published: str) -> int:
+    """Keep the newest checkpoint that others have seen where the server looks before it signs.
+
+    Gives its size if the log that was restored does not give it, else 0.
+    """
+    ledger = open_ledger(place)
+    if ledger is None:
+        return 0
+    note = source_of(published)(CHECKPOINT)
+    seen = open_checkpoint(note, ledger.key)
+    log = place.open_log()
+    try:
+        for _ in ledger.begin_batches(log.read_batches(), None):
+            pass
+        held = ledger.holds(seen)
+    finally:
+        log.close()
+    if not held:
+        write_durably(place.path / "ledger.checkpoint", note)
+    return 0 if held else seen.size
 
 
 def _refill(found: BackupFile, place: Home, log: Log) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from tidegate.cli.demo_stage import Stage
-from tidegate.cli.ledger import open_ledger
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.cli.office import OfficeClient
 from tidegate.contingency.drill import flat
 from tidegate.core.errors import TidegateError

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from tidegate.cli.home import Home, default_home
-from tidegate.cli.ledger import find_key, open_ledger
+from tidegate.cli.ledger import find_key
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.cli.show import out, out_json
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.exposure.estate import Estate

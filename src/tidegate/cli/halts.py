@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.cli.home import Home, default_home
-from tidegate.cli.ledger import open_ledger
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.cli.office import OfficeClient, part
 from tidegate.contingency.moments import from_ms, moment_text
 from tidegate.control.state import ServerState, fold

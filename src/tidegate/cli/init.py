@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tidegate.cli.home import Home, default_home
-from tidegate.cli.ledger import make_ledger_key
+from tidegate.cli.ledger_home import make_ledger_key
 from tidegate.cli.show import out
 from tidegate.core.errors import BadInput, Refused
 from tidegate.core.wire import canonical
@@ -60,8 +60,8 @@ def make_control_plane(
     if home.operator_token.exists():
         raise Refused(f"{home.path} is a control plane already; choose another --home")
     make_directory(home.path, 0o700)
-    init_repository(home.repository, offline, home.keys, components, int(time.time()))
-    make_ledger_key(home.keys)
+    ledger = make_ledger_key(home.keys)
+    init_repository(home.repository, offline, home.keys, components, int(time.time()), ledger=ledger)
     if not home.device_secrets.exists():
         create_secrets(home.device_secrets, secrets.token_bytes(32))
     if log:

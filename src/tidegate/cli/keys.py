@@ -25,6 +25,7 @@ from tidegate.trust.expiry import role_dates, trust_view
 from tidegate.trust.keys import create_key, import_key, key_path, load_signer, public_file, read_public
 
 app = App(name="keys", help="Signing keys: create, list, rotate, revoke; sign and hand in changes.")
+app.command("tidegate.cli.keys_ledger:ledger", name="ledger", help="What the signed targets say of the ledger.")
 Add = Annotated[list[Path] | None, Parameter(name="--add")]
 
 

@@ -9,7 +9,7 @@ from tidegate.cli.home import Home
 from tidegate.log.events import Act
 from tidegate.trust.ceremony import Bundle
 from tidegate.trust.ceremony_accept import accept_bundle
-from tidegate.trust.keys import online_ids
+from tidegate.trust.keys import ledger_publics, online_ids
 
 
 def take_in_at_rest(place: Home, bundle: Bundle, why: str) -> list[str]:
@@ -22,7 +22,8 @@ def take_in_at_rest(place: Home, bundle: Bundle, why: str) -> list[str]:
     place.check()
     log = place.open_log()
     try:
-        changed = accept_bundle(place.repository, bundle, int(time.time()), online=online_ids(place.keys))
+        held, ledger = online_ids(place.keys), ledger_publics(place.keys)
+        changed = accept_bundle(place.repository, bundle, int(time.time()), online=held, ledger=ledger)
         if changed:
             body = {"title": bundle.title, "roles": changed}
             log.append([Act(at_ms=int(time.time() * 1000), what="keys_changed", who=me(), why=why, body=body)])

@@ -12,43 +12,26 @@ import httpx
 from cyclopts import App
 
 from tidegate.cli.home import Home, default_home
+from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.show import moment, out, out_json, seconds_of
-from tidegate.control.ledger import Ledger
-from tidegate.control.timeline_words import sentence_of
+from tidegate.control.timeline_words import counted, sentence_of
 from tidegate.core.errors import BadInput, NotFound, Refused
-from tidegate.trust import layout
-from tidegate.trust.checkpoint import ledger_origin
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.errors import Unreachable
-from tidegate.trust.keys import create_key, key_path
 from tidegate.trust.ledger import directory_fetch
 from tidegate.trust.ledger_proof import EntryProof, parse_proof
 from tidegate.trust.ledger_read import LedgerReader
-from tidegate.trust.metadata import root_digest
 from tidegate.trust.note import COSIGNATURE, NoteKey, load_note_signer, parse_key
 from tidegate.trust.tiles import Fetch
 from tidegate.trust.witness import Witness
 
-app = App(name="ledger", help="Verify the ledger, prove an entry, watch it grow.")
-KEY = "ledger"
+app = App(name="ledger", help="Verify the ledger, prove an entry, watch it grow; be a witness of it.")
+app.command(
+    "tidegate.cli.ledger_witness:witness", name="witness", help="Cosign a ledger that continues what was seen before."
+)
+ENTRY = ("entry", "entries")
 MOST_FILE = 20_000_000
 EVERY = "60s"
-
-
-def make_ledger_key(keys: Path) -> None:
-    """Make the ledger's key among the online ones, if there is none."""
-    if not key_path(keys, KEY).exists():
-        create_key(keys, KEY)
-
-
-def open_ledger(place: Home) -> Ledger | None:
-    """Find a control plane's ledger, to be begun; None for one that was made without a key for it."""
-    path = key_path(place.keys, KEY)
-    if not path.exists():
-        return None
-    first = read_bytes(layout.metadata_dir(place.repository) / "1.root.json", "the first root")
-    signer = load_note_signer(path, ledger_origin(root_digest(first)))
-    return Ledger(place.repository / "ledger", place.path / "ledger.checkpoint", signer)
 
 
 def find_key(text: str, home: Path | None) -> NoteKey | None:
@@ -77,10 +60,13 @@ def _url_fetch(url: str) -> Fetch:
     return fetch
 
 
+def source_of(source: str) -> Fetch:
+    """Read a ledger's files from an address or a directory. Raises NotFound and Unreachable when it is asked."""
+    return _url_fetch(source) if source.startswith(("http://", "https://")) else directory_fetch(Path(source))
+
+
 def _source(source: str, home: Path | None) -> Fetch:
-    if source.startswith(("http://", "https://")):
-        return _url_fetch(source)
-    return directory_fetch(Path(source) if source else Home(home or default_home()).repository / "ledger")
+    return source_of(source or str(Home(home or default_home()).repository / "ledger"))
 
 
 def _key(text: str, source: str, home: Path | None) -> NoteKey:
@@ -113,7 +99,7 @@ def verify(
     Args:
         source: The ledger's directory or address; default: that of the control plane on this machine.
         key: The ledger's public key, NAME+ID+BASE64; needed with --source.
-        witness: A witness's public key. Can be given several times.
+        witness: A witness's public key; default: those that the signed targets on this machine name. Several times.
         quorum: How many witnesses must have cosigned; default: all that are given.
         proof: A tlog-proof, from tidegate ledger prove.
         entry: The entry's text, from there too.
@@ -125,11 +111,14 @@ def verify(
     if (proof is None) != (entry is None):
         raise BadInput("--proof and --entry go together")
     known, others = _key(key, source, home), _witnesses(witness)
+    own = not (source or key or proof) and witness is None and quorum is None
+    if own and (policy := read_policy(Home(home or default_home()))):
+        others, quorum = [each.note_key for each in policy.witnesses], policy.quorum
     needed = len(others) if quorum is None else quorum
     if proof and entry:
         text = read_bytes(entry, "the entry")
         checkpoint = parse_proof(read_bytes(proof, "the proof")).verify(text, known, others, needed)
-        out(f"The entry is in the ledger {checkpoint.origin} ({checkpoint.size:,} entries): {_say(text)}")
+        out(f"The entry is in the ledger {checkpoint.origin} ({counted(checkpoint.size, *ENTRY)}): {_say(text)}")
         return
     reader = LedgerReader(_source(source, home), known, others, needed)
     entries = reader.verify()
@@ -137,7 +126,7 @@ def verify(
     if json:
         out_json({**found, "witnessed": reader.witnessed})
         return
-    out(f"The ledger {known.name} holds: {len(entries):,} entries, root {found['root']}.")
+    out(f"The ledger {known.name} holds: {counted(len(entries), *ENTRY)}, root {found['root']}.")
     out(f"Key: {known.text()}")
     if others:
         out(f"Cosigned by {', '.join(reader.witnessed) or 'no witness'}.")
@@ -238,7 +227,7 @@ def _look(witness: Witness, fetch: Callable[[str], bytes], key: NoteKey, cosigne
         write_durably(cosigned, made)
     for index, entry in reader.tiles.entries(old):
         out(f"{index:>6}  {moment(_value(entry).get('at_ms'))}  {_say(entry)}")
-    out(f"{reader.checkpoint.size:,} entries, and they continue the {old:,} seen before.")
+    out(f"{counted(reader.checkpoint.size, *ENTRY)}; they continue the {old:,} seen before.")
 
 
 def _value(entry: bytes) -> dict[str, Any]:

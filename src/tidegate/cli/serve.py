@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.home import Home, default_home
-from tidegate.cli.ledger import open_ledger
+from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.serve_collector import OneServer, collector_token, make_server, run_loop, serve_collector
 from tidegate.cli.serve_tls import Tls, choose_tls
 from tidegate.control.checkpoints import Checkpoints
@@ -26,6 +26,7 @@ from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import make_registry
 from tidegate.control.news import Subscribers
 from tidegate.control.news_delivery import NewsDelivery
+from tidegate.control.witnesses import Witnesses
 from tidegate.core.errors import BadInput
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.gathering import Gathering
@@ -121,7 +122,12 @@ def _host_port(what: str, text: str) -> tuple[str, int]:
 
 async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, rates: Rates, role: str) -> None:
     publisher = Publisher(place.repository, place.keys)
-    controller = Controller(log, publisher, ledger=_ledger(place), checkpoints=Checkpoints(place.checkpoints))
+    ledger = _ledger(place)
+    controller = Controller(log, publisher, ledger=ledger, checkpoints=Checkpoints(place.checkpoints))
+    witnesses: Witnesses | None = None
+    if ledger is not None:
+        witnesses = Witnesses(ledger, lambda: read_policy(place), lambda said: setattr(controller, "trouble", said))
+        await witnesses.check_first()
     secrets = SecretsFile(place.device_secrets)
     intake = IntakeApp(controller, secrets, place.repository, rates)
     token = place.operator_token.read_text().strip()
@@ -135,7 +141,8 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, r
         device_secrets=place.device_secrets,
         secrets=secrets,
         heard_epochs=intake.epochs.counts,
-        metrics=_registry(controller, intake, place, tls),
+        metrics=_registry(controller, intake, place, tls, witnesses),
+        witnesses=witnesses.view if witnesses else list,
     )
     operators = Gathering(intake, collector_token(place), make_operators_app(office))
     apps: list[Any] = [intake, operators]
@@ -143,7 +150,7 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, r
         apps, ends = [operators], ends[1:]
     servers = [make_server(app, end, tls) for app, end in zip(apps, ends, strict=True)]
     news = NewsDelivery(lambda: controller.state, place.repository, Subscribers(place.path / "subscribers.json"))
-    delivery = asyncio.create_task(news.run())
+    besides = [asyncio.create_task(each.run()) for each in (news, witnesses) if each is not None]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -152,14 +159,19 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, r
         await _announce(place, servers, ends, work, tls)
         await asyncio.wait([asyncio.create_task(stop.wait()), *work], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        delivery.cancel()
+        for task in besides:
+            task.cancel()
         await _end(work, servers)
         log.close()
 
 
-def _registry(controller: Controller, intake: IntakeApp, place: Home, tls: Tls) -> CollectorRegistry:
+def _registry(
+    controller: Controller, intake: IntakeApp, place: Home, tls: Tls, witnesses: Witnesses | None
+) -> CollectorRegistry:
     found = make_registry(controller, place.path, place.repository)
     found.register(intake.counts.registry)
+    if witnesses is not None:
+        found.register(witnesses)
     if tls.certificate:
         what = "Until the certificate of this server's ports runs out."
         Gauge("tidegate_tls_certificate_expires_in_seconds", what, registry=found).set_function(tls.left_s)
@@ -167,7 +179,7 @@ def _registry(controller: Controller, intake: IntakeApp, place: Home, tls: Tls) 
 
 
 def _ledger(place: Home) -> Ledger | None:
-    found = open_ledger(place)
+    found = open_ledger(place, renew=True)
     if found is None:
         print(f"No ledger: {place.path} was made without a key for one. All else works.", flush=True)
     return found

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from tidegate.trust.durable import write_durably
 from tidegate.trust.epochs import SecretsFile
 
 GRACE_S = 5
+CUT_EVERY_S = 0.3
 LOOK_EVERY_S = 0.2
 
 
@@ -39,6 +41,27 @@ class OneServer(uvicorn.Server):
             await self.serve()
         except SystemExit as error:
             raise Refused("a port could not be opened; is another server running? see the line above") from error
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as uvicorn does, but hold nothing up for a line that is kept open and asks for nothing.
+
+        Over TLS a polite end waits until the other side has said goodbye too, which an idle client never does.
+        """
+        cutting = asyncio.create_task(self._cut_idle())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()
+
+    async def _cut_idle(self) -> None:
+        while True:
+            await asyncio.sleep(CUT_EVERY_S)
+            for line in list(self.server_state.connections):
+                cycle, transport = getattr(line, "cycle", None), getattr(line, "transport", None)
+                if transport is None or (cycle is not None and not cycle.response_complete):
+                    continue
+                if transport.get_write_buffer_size() == 0:
+                    transport.abort()
 
     @property
     def port(self) -> int:

@@ -27,6 +27,7 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             out(f"Trouble: {found['trouble']}")
         for warning in found["trust"]["warnings"]:
             out(f"Keys: {warning}")
+        _witnesses(found["witnesses"])
         for device in found["barred"]:
             out(f"Device {device['index']} ({device['device_id'][:12]}): {device['why']}")
         for asked in found["waiting"]:
@@ -41,3 +42,12 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
             if rollout["speed"] and not rollout["ended_ms"]:
                 out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
     return 1 if found["trouble"] else 0
+
+
+def _witnesses(found: list[dict[str, Any]]) -> None:
+    if found:
+        done = sum(not witness["behind"] for witness in found)
+        out(f"The ledger's newest checkpoint is cosigned by {done} of {counted(len(found), 'witness', 'witnesses')}.")
+    for witness in found:
+        if witness["trouble"]:
+            out(f"Witness {witness['name']}: {witness['trouble']}")

@@ -10,7 +10,8 @@ from typing import Any
 from cyclopts import App
 
 from tidegate.cli.home import Home, default_home
-from tidegate.cli.ledger import find_key, open_ledger
+from tidegate.cli.ledger import find_key
+from tidegate.cli.ledger_home import open_ledger
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.show import moment, out, out_json, table
 from tidegate.control.state import fold

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.control.ledger_events import LedgerFold
-from tidegate.core.errors import TidegateError
+from tidegate.core.errors import TidegateError, Untrusted
 from tidegate.log.batch import Batch
 from tidegate.log.events import Act, Event
 from tidegate.log.port import Log, LogError
-from tidegate.trust.checkpoint import Checkpoint
+from tidegate.trust.checkpoint import Checkpoint, parse_checkpoint
 from tidegate.trust.durable import make_directory, write_durably
-from tidegate.trust.ledger import LedgerWriter
-from tidegate.trust.note import NoteKey, NoteSigner
+from tidegate.trust.ledger import CHECKPOINT, LedgerWriter
+from tidegate.trust.ledger_proof import parse_proof
+from tidegate.trust.note import NoteKey, NoteSigner, parse_note
+from tidegate.trust.witness import cosigned_at
 
 AGAIN_S = 5.0
 
@@ -45,6 +49,12 @@ class Ledger:
         self._size = 0
         self._releases: dict[str, int] = {}
         """Releases whose proof is not known to be there, and their places in the ledger."""
+        self.barred = ""
+        """Why nothing may be published any more: a witness has seen another ledger under this name."""
+        self._witnesses: frozenset[NoteKey] = frozenset()
+        self._bare: dict[str, int] = {}
+        """Releases whose proof not all witnesses have signed yet."""
+        self._files = threading.Lock()
 
     @property
     def key(self) -> NoteKey:
@@ -59,7 +69,21 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether there are entries that no checkpoint covers, and it is time to try."""
-        return self._open.waiting > 0 and time.monotonic() >= self._again_at
+        return self._open.waiting > 0 and not self.barred and time.monotonic() >= self._again_at
+
+    @property
+    def note(self) -> bytes:
+        """The newest checkpoint, for witnesses."""
+        return self._open.note
+
+    def consistency(self, old: int, size: int) -> list[bytes]:
+        """Give the proof that the ledger of `old` entries is the beginning of that of `size`."""
+        return self._open.consistency(old, size)
+
+    def holds(self, seen: Checkpoint) -> bool:
+        """Say whether a checkpoint that somebody has seen is the beginning of what the log gives."""
+        writer = self._open
+        return seen.size <= writer.size + writer.waiting and writer.root(seen.size) == seen.root
 
     @property
     def _open(self) -> LedgerWriter:
@@ -79,6 +103,8 @@ class Ledger:
         self._open_behind(entries)
 
     def _open_behind(self, entries: list[bytes]) -> None:
+        if not (self.directory / CHECKPOINT).exists():  # begun anew: no proof is there, whatever a checkpoint knew
+            self._releases = _releases_in(entries)
         self._writer = LedgerWriter(self.directory, self._memory, self.signer, entries)
         self._releases = {d: at for d, at in self._releases.items() if not self._proof_path(d).exists()}
         with contextlib.suppress(OSError, TidegateError):  # the next publication tries again
@@ -145,13 +171,54 @@ class Ledger:
             write_durably(path.with_suffix(".json"), self._open.entry(at))
             write_durably(path, self._open.proof(at))  # last: what is there has its entry beside it
             del self._releases[digest]
+            if self._witnesses:
+                self._bare[digest] = at
+
+    def demand(self, witnesses: Collection[NoteKey]) -> None:
+        """Name the witnesses whose signatures the releases' proofs are to carry."""
+        if self._witnesses != frozenset(witnesses):
+            self._witnesses = frozenset(witnesses)
+            self._bare = {path.stem: at for path, at in self._proofs() if at >= 0} if witnesses else {}
+
+    def _proofs(self) -> Iterator[tuple[Path, int]]:
+        for path in (self.directory / "releases").glob("*.tlog-proof"):
+            try:
+                found = parse_proof(path.read_bytes())
+                yield path, -1 if self._signed_by_all(found.note) else found.index
+            except (OSError, Untrusted):
+                continue
+
+    def _signed_by_all(self, note: bytes) -> bool:
+        return all(cosigned_at(note, witness) is not None for witness in self._witnesses)
+
+    def cosigned(self, note: bytes) -> None:
+        """Serve what witnesses have signed: the checkpoint, and the proofs of releases that it covers.
+
+        Raises:
+            Untrusted: if it is no checkpoint of this ledger.
+            OSError, DiskFull: if it cannot be written; witnesses can be asked again.
+        """
+        with self._files:
+            self._open.cosigned(note)
+            size = parse_checkpoint(parse_note(note).text).size
+            for digest, at in [(digest, at) for digest, at in self._bare.items() if at < size]:
+                proof = self._open.proof(at)
+                write_durably(self._proof_path(digest), proof)
+                if self._signed_by_all(parse_proof(proof).note):
+                    del self._bare[digest]
 
     def publish(self) -> None:
         """Write and sign what waits. What fails is said in `trouble` and tried again: it stops no rollout's halt."""
         try:
-            self._open.publish()
-            self._write_proofs()
+            with self._files:
+                self._open.publish()
+                self._write_proofs()
             self.trouble = ""
         except (OSError, TidegateError) as error:
             self._again_at = time.monotonic() + AGAIN_S
             self.trouble = f"the ledger could not be written: {error}"
+
+
+def _releases_in(entries: Iterable[bytes]) -> dict[str, int]:
+    found = ((at, json.loads(entry)) for at, entry in enumerate(entries) if b'"release"' in entry)
+    return {value["digest"]: at for at, value in found if value.get("kind") == "release"}

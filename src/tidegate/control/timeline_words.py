@@ -15,9 +15,9 @@ def moment_text(at_ms: int) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}.{at_ms % 1000:03d} UTC"
 
 
-def counted(count: int, word: str) -> str:
-    """Write how many there are of something whose plural ends in s."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+def counted(count: int, word: str, words: str = "") -> str:
+    """Write how many there are of something, whose plural ends in s if none is given."""
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
 def sentence_of(record: Json) -> str:

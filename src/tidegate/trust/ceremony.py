@@ -20,6 +20,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.wire import decode, encode
 from tidegate.trust import layout
+from tidegate.trust.ledger_policy import LedgerPolicy, describe_policy, policy_of, set_policy
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, verify
 
 ONLINE = (layout.SNAPSHOT, layout.TIMESTAMP, layout.PLANS)
@@ -65,8 +66,9 @@ def begin_change(
     remove: Mapping[str, Collection[str]] | None = None,
     thresholds: Mapping[str, int] | None = None,
     renew: Collection[str] = (),
+    ledger: LedgerPolicy | None = None,
 ) -> Bundle:
-    """Draw up a change of keys, thresholds or dates, unsigned.
+    """Draw up a change of keys, thresholds, dates or the ledger's policy, unsigned.
 
     Lists that a role has signed so far and that its new keys would not carry are drawn up anew as well.
 
@@ -78,6 +80,7 @@ def begin_change(
         remove: role -> key ids that it loses.
         thresholds: role -> how many of its keys must sign from now on.
         renew: roles whose lists are only to last longer.
+        ledger: what is to be said of the ledger from now on.
 
     Raises:
         NotFound: for a role or key that there is not.
@@ -87,18 +90,21 @@ def begin_change(
     root = parse(Root, latest_bytes(repo, layout.ROOT), "the root metadata")
     targets = parse(Targets, latest_bytes(repo, layout.TARGETS), "the targets metadata")
     touched = set(add) | set(remove) | set(thresholds)
-    if not touched and not renew:
+    relayed = ledger is not None and ledger != policy_of(targets.signed)
+    if not touched and not renew and not relayed:
         raise Refused("nothing would change; name keys to add or to remove, a threshold, or roles to renew")
     for role in [*touched, *renew]:
         _delegator(root.signed, targets.signed, role)
     for role in touched:
         _change(root.signed, targets.signed, role, add.get(role, ()), remove.get(role, ()), thresholds.get(role))
+    if ledger is not None:
+        set_policy(targets.signed, ledger)
     in_root = {role for role in touched if role in root.signed.roles}
     following: dict[str, bytes] = {}
     if in_root or layout.ROOT in renew:
         following[layout.ROOT] = _next(root, now, layout.ROOT_LIFETIME_S)
     changed = {role for role in touched if _keys_moved(repo, role, add, remove, thresholds)}
-    if touched - in_root or layout.TARGETS in set(renew) | changed:
+    if relayed or touched - in_root or layout.TARGETS in set(renew) | changed:
         following[layout.TARGETS] = _next(targets, now, layout.TARGETS_LIFETIME_S)
     for role in sorted((set(renew) | changed) - {layout.ROOT, layout.TARGETS, *ONLINE}):
         found = parse(Targets, latest_bytes(repo, role), f"role {role}")
@@ -119,7 +125,9 @@ def check_standing(bundle: Bundle, known_root: bytes = b"") -> None:
         BadInput: if something in it cannot be read.
     """
     for role, text in bundle.following.items():
-        metadata_of(role, text)
+        found = metadata_of(role, text).signed
+        if isinstance(found, Targets):
+            policy_of(found)
     root = parse(Root, bundle.standing[layout.ROOT].encode(), "the standing root")
     if known_root:
         own = parse(Root, known_root, "the root that you keep")
@@ -189,6 +197,7 @@ def describe(bundle: Bundle) -> list[str]:
         if isinstance(before.signed, Targets) and isinstance(after.signed, Targets):
             moved = set(before.signed.targets) ^ set(after.signed.targets)
             lines += [f"  CHANGES THE FILE {path}" for path in sorted(moved)]
+            lines += describe_policy(policy_of(before.signed), policy_of(after.signed))
         lines.append(f"  signed so far by {len(after.signatures)} keys")
     return lines
 

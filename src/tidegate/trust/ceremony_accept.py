@@ -14,12 +14,15 @@ from tidegate.core.errors import Refused, Untrusted
 from tidegate.trust import layout
 from tidegate.trust.ceremony import ONLINE, Bundle, lifetime_s, metadata_of
 from tidegate.trust.durable import write_durably
+from tidegate.trust.ledger_policy import policy_of
 from tidegate.trust.metadata import latest_bytes, moment, parse, verify, versioned
 
 LEAST_LEFT_S = 600
 
 
-def accept_bundle(repo: Path, bundle: Bundle, now: int, *, online: Collection[str] | None = None) -> list[str]:
+def accept_bundle(
+    repo: Path, bundle: Bundle, now: int, *, online: Collection[str] | None = None, ledger: Collection[bytes] = ()
+) -> list[str]:
     """Take in a bundle that was signed offline: the server's step, safe to repeat.
 
     Args:
@@ -27,6 +30,7 @@ def accept_bundle(repo: Path, bundle: Bundle, now: int, *, online: Collection[st
         bundle: from `sign_bundle`.
         now: unix seconds.
         online: ids of the private keys that this server holds; a change that names others for its roles is refused.
+        ledger: public halves of the ledger keys that it holds; a change that names another for the ledger is refused.
 
     Returns:
         The roles that are new now.
@@ -50,8 +54,11 @@ def accept_bundle(repo: Path, bundle: Bundle, now: int, *, online: Collection[st
     carried = parse(Targets, fresh.get(layout.TARGETS) or latest_bytes(repo, layout.TARGETS), "the targets metadata")
     verify(root, layout.TARGETS, carried, "the targets metadata")
     _check_lists(repo, trunk, fresh, now)
+    policy = policy_of(trunk)
     if online is not None:
         _check_online(root, trunk, online)
+        if policy is not None and policy != policy_of(standing.signed) and policy.note_key.public not in ledger:
+            raise Refused("this server does not hold the ledger key that it names; see tidegate keys ledger")
     for role in sorted(fresh, key=lambda role: (role == layout.ROOT, role == layout.TARGETS)):
         version = metadata_of(role, fresh[role].decode()).signed.version
         write_durably(versioned(repo, role, version), fresh[role])

@@ -24,6 +24,7 @@ from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, wr
 from tidegate.trust.emergency import STOP, Stop
 from tidegate.trust.emergency_client import Statements
 from tidegate.trust.floor import load_floor, store_floor
+from tidegate.trust.ledger_policy import LedgerPolicy, policy_of
 from tidegate.trust.metadata import moment, parse, verify
 from tidegate.trust.pardon import PARDON
 from tidegate.trust.promotion import read_promotion
@@ -196,6 +197,14 @@ class TrustClient:
         if (manifest.component, manifest.seq, terms.seq) != (component, candidate.seq, candidate.seq):
             raise Untrusted(f"the release {path} is {manifest.component} seq {manifest.seq} by its own word")
         return manifest, terms
+
+    def ledger_policy(self) -> LedgerPolicy | None:
+        """Give what the signed targets demand of a release's place in the ledger. Raises Untrusted if it is unclear."""
+        _, updater = self._fresh()
+        try:
+            return policy_of(updater.trunk)
+        except BadInput as error:
+            raise Untrusted(f"what the signed targets say of the ledger cannot be read: {error}") from None
 
     def promoted(self, component: str, candidate: Candidate) -> int:
         """Give the ceiling that the promotions key has given this very release, in parts of 2**32; 0 for none.

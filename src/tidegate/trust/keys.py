@@ -27,6 +27,7 @@ from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.wire import canonical
 from tidegate.trust.durable import make_directory, read_bytes, sync_dir, write_durably
 
+LEDGER = "ledger"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 
 
@@ -104,6 +105,12 @@ def online_ids(directory: Path) -> set[str]:
     """Give the ids of all online keys that lie here, those that are to follow included."""
     names = [name for role in ("plans", "snapshot", "timestamp") for name in (role, f"{role}.next")]
     return {load_signer(path).public_key.keyid for name in names if (path := key_path(directory, name)).exists()}
+
+
+def ledger_publics(directory: Path) -> set[bytes]:
+    """Give the public halves of the ledger keys that lie here, the one that is to follow included."""
+    paths = [key_path(directory, name) for name in (LEDGER, f"{LEDGER}.next")]
+    return {bytes.fromhex(load_signer(path).public_key.keyval["public"]) for path in paths if path.exists()}
 
 
 def _keep(directory: Path, name: str, private: Ed25519PrivateKey, passphrase: bytes | None) -> SSlibKey:

@@ -9,15 +9,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tidegate.core.errors import NotFound, Untrusted
-from tidegate.trust.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from tidegate.trust.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
 from tidegate.trust.durable import make_directory, read_bytes, sweep_temporary, write_durably
 from tidegate.trust.ledger_proof import EntryProof
-from tidegate.trust.merkle import Tree, leaf_hash
-from tidegate.trust.note import NoteSigner
+from tidegate.trust.merkle import Tree, consistency_proof, leaf_hash
+from tidegate.trust.note import Note, NoteSigner, parse_note
 from tidegate.trust.tiles import WIDTH, entries_path, pack_entries, tile_path
 
 CHECKPOINT = "checkpoint"
+COSIGNED = "checkpoint.cosigned"
+"""The newest checkpoint that witnesses have signed too: readers who demand them find it while the next one waits."""
 KEY_FILE = "key"
+WAY_OUT = (
+    "bring back the newest copy of the log, or begin a new ledger on record: tidegate keys ledger --renew"
+    " (docs/ledger.md)"
+)
 Write = Callable[[Path, bytes], None]
 
 
@@ -49,12 +55,13 @@ class LedgerWriter:
         self._entries = list(entries)
         self._tree = Tree(leaf_hash(entry) for entry in entries)
         pack_entries(self._entries)  # a log that gives what no bundle can hold is refused before anything is written
-        self._made: set[str] = set()
         self._published = 0
+        self._cosigned: Note | None = None
         newest = self._signed_before()
         make_directory(directory)
         self._sweep()
         self._heal(newest)
+        self._take_up_cosigned()
 
     @property
     def size(self) -> int:
@@ -80,10 +87,54 @@ class LedgerWriter:
         """Give an entry's text."""
         return self._entries[index]
 
+    @property
+    def note(self) -> bytes:
+        """The newest checkpoint, signed by the ledger alone."""
+        return sign_checkpoint(self.checkpoint, self._signer)
+
     def proof(self, index: int) -> bytes:
-        """Give the `tlog-proof` of an entry against the newest checkpoint."""
-        note = sign_checkpoint(self.checkpoint, self._signer)
-        return EntryProof(index, tuple(self._tree.prove(index, self._published)), note).data()
+        """Give the `tlog-proof` of an entry against the newest checkpoint that witnesses signed, else the newest."""
+        note, size = self.note, self._published
+        if self._cosigned is not None and index < self._size_of(self._cosigned):
+            note, size = self._cosigned.data(), self._size_of(self._cosigned)
+        return EntryProof(index, tuple(self._tree.prove(index, size)), note).data()
+
+    def consistency(self, old: int, size: int) -> list[bytes]:
+        """Give the proof that the ledger of `old` entries is the beginning of that of `size`."""
+        return consistency_proof(old, size, self._tree.node)
+
+    def root(self, size: int) -> bytes:
+        """Give the Merkle root of the first `size` entries."""
+        return self._tree.root(size)
+
+    def cosigned(self, data: bytes) -> None:
+        """Serve what witnesses have signed below one of this ledger's checkpoints, beside what they signed before.
+
+        Raises:
+            Untrusted: if it is no checkpoint of this ledger.
+        """
+        found = open_checkpoint(data, self._signer.key)
+        self._check(found)
+        note, known = parse_note(data), self._cosigned
+        if known is not None and known.text == note.text:
+            note = Note(note.text, tuple(dict.fromkeys((*known.signatures, *note.signatures))))
+        elif known is not None and self._size_of(known) > found.size:
+            return
+        self._cosigned = note
+        self._write(self._directory / COSIGNED, note.data())
+        if found.size == self._published:
+            self._write(self._directory / CHECKPOINT, note.data())
+
+    def _size_of(self, note: Note) -> int:
+        return parse_checkpoint(note.text).size
+
+    def _take_up_cosigned(self) -> None:
+        place = self._directory / COSIGNED
+        try:
+            self._check(open_checkpoint(place.read_bytes(), self._signer.key))
+            self._cosigned = parse_note(place.read_bytes())
+        except (OSError, Untrusted):  # gone, damaged or another ledger's: witnesses are asked again
+            self._cosigned = None
 
     def add(self, entries: Sequence[bytes]) -> None:
         """Take entries up; `publish` makes them visible."""
@@ -166,12 +217,12 @@ class LedgerWriter:
         if signed.size > self._tree.size:
             raise Untrusted(
                 f"the ledger has {signed.size} entries and the log gives {self._tree.size}: the log has lost its end;"
-                " restore the newest copy of the log"
+                f" nothing was written; {WAY_OUT}"
             )
         if signed.root != self._tree.root(signed.size):
             raise Untrusted(
                 f"the log gives another ledger than the one signed at {signed.size} entries: one of them was changed;"
-                " going on would fork it, so nothing was written; restore the log that belongs to it"
+                f" going on would fork it, so nothing was written; {WAY_OUT}"
             )
 
     def _heal(self, newest: Checkpoint | None) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidegate.core.errors import BadInput, Untrusted
+from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.trust.checkpoint import Checkpoint, open_checkpoint
-from tidegate.trust.ledger import CHECKPOINT
+from tidegate.trust.ledger import CHECKPOINT, COSIGNED
 from tidegate.trust.merkle import Tree, consistency_proof, inclusion_proof, leaf_hash, root_of, verify_inclusion
 from tidegate.trust.note import NoteKey
 from tidegate.trust.tiles import Fetch, TileReader
@@ -17,8 +17,8 @@ class LedgerReader:
     """A ledger as its files show it, under one key. It trusts nothing but that key."""
 
     def __init__(self, fetch: Fetch, key: NoteKey, witnesses: Sequence[NoteKey] = (), quorum: int = 0) -> None:
-        """Read the newest checkpoint. Raises Untrusted if the key, or too few witnesses, signed it."""
-        self.note = fetch(CHECKPOINT)
+        """Read the newest checkpoint that enough witnesses signed. Raises Untrusted if there is none of this key."""
+        self.note = _newest(fetch, key, witnesses, quorum)
         self.checkpoint: Checkpoint = open_checkpoint(self.note, key)
         self.witnessed = require_witnesses(self.note, witnesses, quorum)
         self.tiles = TileReader(fetch, self.checkpoint.size)
@@ -52,3 +52,19 @@ class LedgerReader:
         proof = inclusion_proof(index, self.checkpoint.size, self.tiles.node)
         verify_inclusion(index, self.checkpoint.size, leaf_hash(entry), proof, self.checkpoint.root)
         return entry, proof
+
+
+def _newest(fetch: Fetch, key: NoteKey, witnesses: Sequence[NoteKey], quorum: int) -> bytes:
+    """Give the newest checkpoint; while witnesses have not signed that one yet, the newest that they did sign."""
+    note = fetch(CHECKPOINT)
+    try:
+        open_checkpoint(note, key)
+        require_witnesses(note, witnesses, quorum)
+    except Untrusted:
+        if not quorum:
+            raise
+        try:
+            return fetch(COSIGNED)
+        except NotFound:
+            return note
+    return note

@@ -15,9 +15,12 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Role, Root, T
 
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.trust import layout
+from tidegate.trust.checkpoint import ledger_origin
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.keys import create_key, key_path, load_signer, load_signers
-from tidegate.trust.metadata import latest_bytes, latest_versions, moment, parse, sign, verify, versioned
+from tidegate.trust.ledger_policy import LedgerPolicy, set_policy
+from tidegate.trust.metadata import latest_bytes, latest_versions, moment, parse, root_digest, sign, verify, versioned
+from tidegate.trust.note import NoteKey
 from tidegate.trust.publisher import Publisher
 
 ONLINE_ROLES = (layout.PLANS, layout.SNAPSHOT, layout.TIMESTAMP)
@@ -46,6 +49,7 @@ def init_repository(
     target_keys: Threshold = (2, 3),
     release_keys: Threshold = (2, 3),
     passphrase: bytes | None = None,
+    ledger: Key | None = None,
 ) -> bytes:
     """Make fresh keys and a signed repository with an empty set of plans.
 
@@ -61,6 +65,7 @@ def init_repository(
         now: unix seconds.
         root_keys, target_keys, release_keys: (k, n).
         passphrase: encrypts the offline keys.
+        ledger: the ledger's key: it is named in the targets, and devices demand proofs of it from the first release.
 
     Returns:
         The root metadata: every device's anchor.
@@ -86,14 +91,17 @@ def init_repository(
     for directory in (layout.metadata_dir(repo), layout.targets_dir(repo), layout.payloads_dir(repo)):
         make_directory(directory)
     release_signers = load_signers(offline, "release", passphrase)
+    root = sign(_first_root(keys, root_keys[0], target_keys[0], now), load_signers(offline, "root", passphrase))
     targets = _first_targets(keys, components, release_keys, now)
+    if ledger is not None:
+        named = NoteKey(ledger_origin(root_digest(root)), bytes.fromhex(ledger.keyval["public"]))
+        set_policy(targets.signed, LedgerPolicy(named.text()))
     parts = {layout.EMERGENCY: release_signers}
     parts[layout.PROMOTIONS] = [load_signer(key_path(offline, layout.PROMOTIONS), passphrase)]
     parts |= {layout.release_role(component): release_signers for component in components}
     for role, signers in parts.items():
         write_durably(versioned(repo, role, 1), _empty_role(role, signers, now))
     write_durably(versioned(repo, layout.TARGETS, 1), sign(targets, load_signers(offline, "targets", passphrase)))
-    root = sign(_first_root(keys, root_keys[0], target_keys[0], now), load_signers(offline, "root", passphrase))
     write_durably(versioned(repo, layout.ROOT, 1), root)
     Publisher(repo, online).publish({}, now)
     return root

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tidegate.core.assign import SHARE_ONE, within_share
-from tidegate.core.model import SpeedLimit
+from tidegate.core.model import ReleaseTerms, SpeedLimit
 
 CLOCK_TOLERANCE_S = 600
 """How far a wall clock may lie behind the latest signed time before it counts as wrong."""
@@ -84,6 +84,13 @@ def outlook(limit: SpeedLimit, wall_s: int, promoted_2p32: int = 0) -> Outlook:
 
 def _percent(share_2p32: int) -> str:
     return f"{100 * share_2p32 / SHARE_ONE:.3g} %"
+
+
+def not_before(terms: ReleaseTerms, witnessed_s: int) -> ReleaseTerms:
+    """Let a release be no older than witnesses of the ledger know it (unix seconds): one dated back gains nothing."""
+    if witnessed_s <= terms.speed.logged:
+        return terms
+    return replace(terms, speed=replace(terms.speed, logged=min(witnessed_s, terms.speed.not_after - 1)))
 
 
 def speed_permits(limit: SpeedLimit, rank: int, wall_s: int, high_water_s: int) -> SpeedAnswer:

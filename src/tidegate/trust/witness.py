@@ -34,15 +34,21 @@ def cosigned_at(data: bytes, witness: NoteKey) -> int | None:
     note = parse_note(data)
     for raw in note.raw_of(witness):
         seconds = int.from_bytes(raw[:8], "big")
-        if len(raw) == 72 and witness.kind == COSIGNATURE and witness.holds(_message(note.text, seconds), raw[8:]):
+        fit = len(raw) == 72 and 0 < seconds < 1 << 63 and witness.kind == COSIGNATURE
+        if fit and witness.holds(_message(note.text, seconds), raw[8:]):
             return seconds
     return None
 
 
 def require_witnesses(data: bytes, witnesses: Sequence[NoteKey], quorum: int) -> list[str]:
     """Give the names of the witnesses that cosigned a checkpoint. Raises Untrusted if they are fewer than `quorum`."""
+    return [name for name, _ in witnessed(data, witnesses, quorum)]
+
+
+def witnessed(data: bytes, witnesses: Sequence[NoteKey], quorum: int) -> list[tuple[str, int]]:
+    """Give who cosigned a checkpoint, and when (unix seconds). Raises Untrusted if they are fewer than `quorum`."""
     distinct = {witness.public: witness for witness in witnesses}.values()
-    found = [witness.name for witness in distinct if cosigned_at(data, witness) is not None]
+    found = [(witness.name, at) for witness in distinct if (at := cosigned_at(data, witness)) is not None]
     if len(found) < quorum:
         raise Untrusted(f"{len(found)} of the {quorum} witnesses that are asked for have cosigned the checkpoint")
     return found
@@ -56,9 +62,16 @@ class Witness:
         self._path, self._ledger, self._signer = path, ledger, signer
         self.seen = Checkpoint(ledger.name, 0, EMPTY_ROOT)
         if path.exists():
-            self.seen = parse_checkpoint(path.read_text())
+            self.seen = parse_checkpoint(path.read_bytes().decode(errors="replace"))
             if self.seen.origin != ledger.name:
                 raise BadInput(f"{path} remembers another ledger, {self.seen.origin}; name another file")
+
+    def trusts(self, data: bytes) -> bool:
+        """Say whether a checkpoint is signed by the ledger's key."""
+        try:
+            return open_checkpoint(data, self._ledger).origin == self._ledger.name
+        except Untrusted:
+            return False
 
     def add(self, data: bytes, proof: Sequence[bytes], now: int) -> bytes:
         """Take a newer checkpoint with its proof of consistency; give it back cosigned where there is a key for that.
