@@ -86,10 +86,13 @@ class Site:
             self.command("keys", "sign", bundle, "--key", self.offline / f"targets-{number}.pem")
         self.command("keys", "import", bundle, "--why", "test", *more, "--home", self.home.path)
 
-    def status(self) -> dict[str, Any]:
+    def ask(self, path: str) -> httpx.Response:
         address = json.loads(self.home.address.read_text())["operators"]
         bearer = {"authorization": f"Bearer {self.home.operator_token.read_text().strip()}"}
-        return dict(httpx.get(f"{address}/api/v1/status", headers=bearer, timeout=60).json())
+        return httpx.get(f"{address}{path}", headers=bearer, timeout=60)
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.ask("/api/v1/status").json())
 
     @property
     def served(self) -> Path:
@@ -158,6 +161,7 @@ def test_witnesses_sign_what_continues(site: Site, pair: Pair, capsys: Any) -> N
     site.command("ledger", "verify", "--source", site.served, "--key", site.key.text(), *witnesses)
     assert capsys.readouterr().out.count("Cosigned by w1.example, w2.example.") == 2
     wait_for(lambda: [w["behind"] for w in site.status()["witnesses"]] == [0, 0], 120)
+    assert 'tidegate_ledger_witness_behind_entries{witness="w2.example"} 0.0' in site.ask("/metrics").text
     site.command("status", "--home", site.home.path)
     assert "cosigned by 2 of 2 witnesses" in capsys.readouterr().out
 

@@ -16,8 +16,13 @@ from tests.server import COMPONENT, World
 pytestmark = [pytest.mark.room("api"), pytest.mark.room("control")]
 PROJECT = Path(__file__).parents[2]
 MONITORING = PROJECT / "packaging" / "monitoring"
-ELSEWHERE = {"tidegate_collector_waiting", "tidegate_collector_reached"}
-"""Shown by collectors alone."""
+ELSEWHERE = {
+    "tidegate_collector_waiting",
+    "tidegate_collector_reached",
+    "tidegate_tls_certificate_expires_in_seconds",  # tests/e2e/test_tls.py
+    "tidegate_ledger_witness_behind_entries",  # tests/e2e/test_ledger_witness.py
+}
+"""Shown by collectors alone, with TLS, and with witnesses."""
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
