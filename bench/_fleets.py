@@ -13,8 +13,9 @@ from tidegate.core.model import Budget, Candidate
 from tidegate.core.rollout import RolloutSpec
 from tidegate.core.roster import Roster
 from tidegate.core.wire import plain
-from tidegate.log.batch import MOST_EVENTS, Batch, pack, pack_columns, unpack
+from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Act
+from tidegate.log.pack import MOST_EVENTS, pack, pack_columns
 
 Ints = npt.NDArray[np.int64]
 START_MS = 1_800_000_000_000

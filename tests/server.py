@@ -35,6 +35,7 @@ from tidegate.control.metrics import make_registry
 from tidegate.core.model import Health
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.gathering import Gathering
+from tidegate.intake.lane import lane_for
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.credentials import authorization
 from tidegate.trust.epochs import SecretsFile
@@ -173,12 +174,12 @@ class World(Plant):
             metrics=self._registry(),
         )
         apps: list[Any] = [self.intake, Gathering(self.intake, "collectors' token", make_operators_app(self.office))]
-        self._servers = [uvicorn.Server(_config(app)) for app in apps]
+        self.servers = [uvicorn.Server(_config(app)) for app in apps]
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
         self.loop = self._ready.result(120)
-        ports = [server.servers[0].sockets[0].getsockname()[1] for server in self._servers]
+        ports = [server.servers[0].sockets[0].getsockname()[1] for server in self.servers]
         self.devices = httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=120)
         self.operators = httpx.Client(
             base_url=f"http://127.0.0.1:{ports[1]}", timeout=120, headers={"authorization": f"Bearer {token}"}
@@ -191,13 +192,13 @@ class World(Plant):
 
     async def _run(self) -> None:
         self._stop = asyncio.Event()
-        work = [asyncio.create_task(self.controller.run()), *(asyncio.create_task(s.serve()) for s in self._servers)]
-        while not all(server.started for server in self._servers):
+        work = [asyncio.create_task(self.controller.run()), *(asyncio.create_task(s.serve()) for s in self.servers)]
+        while not all(server.started for server in self.servers):
             await asyncio.sleep(0.005)
         self._ready.set_result(asyncio.get_running_loop())
         await self._stop.wait()
         work[0].cancel()
-        for server in self._servers:
+        for server in self.servers:
             server.should_exit = True
         await asyncio.gather(*work, return_exceptions=True)
 
@@ -280,4 +281,5 @@ class World(Plant):
 
 
 def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, "127.0.0.1", 0, log_config=None, access_log=False, lifespan="off")
+    short: dict[str, Any] = {"http": lane_for(app)} if isinstance(app, IntakeApp) else {}
+    return uvicorn.Config(app, "127.0.0.1", 0, log_config=None, access_log=False, lifespan="off", **short)

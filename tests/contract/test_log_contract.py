@@ -28,7 +28,6 @@ from tidegate.core.model import Arm, Outcome, PlanState
 from tidegate.core.rollout import ClosedRing, Happening
 from tidegate.core.verdict import Figures, Verdict, VerdictKind
 from tidegate.log.address import open_log
-from tidegate.log.batch import pack
 from tidegate.log.events import (
     Act,
     Enrolled,
@@ -42,6 +41,7 @@ from tidegate.log.events import (
     decode,
 )
 from tidegate.log.nats_groups import Address
+from tidegate.log.pack import pack
 from tidegate.log.port import Busy, Fenced, Log, LogError
 from tidegate.log.sqlite import SqliteLog
 

@@ -27,8 +27,9 @@ from tidegate.core.rollout import RolloutSpec
 from tidegate.core.roster import Positions, Roster
 from tidegate.core.waiting import Waiting
 from tidegate.core.wire import plain, read
-from tidegate.log.batch import pack, unpack
+from tidegate.log.batch import unpack
 from tidegate.log.events import Enrolled, Event, Reported
+from tidegate.log.pack import pack
 
 
 class Recorded(Driven):

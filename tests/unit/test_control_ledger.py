@@ -20,11 +20,14 @@ from tidegate.control.acts import Who
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
 from tidegate.control.ledger_events import MOST_LEAVES, LedgerFold, entries_of
+from tidegate.control.ledger_leaves import column_texts, leaf_text
 from tidegate.core.errors import Untrusted
 from tidegate.core.model import Arm, Manifest, Outcome, ReleaseTerms
 from tidegate.core.wire import decode as decode_value
 from tidegate.core.wire import plain
+from tidegate.log.batch import unpack
 from tidegate.log.events import Act, Enrolled, Event, Labelled, Leased, PlanPublished, Reported
+from tidegate.log.pack import pack
 from tidegate.log.port import LogError
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.ledger import directory_fetch
@@ -112,6 +115,40 @@ def test_each_event_is_covered_once_and_in_order() -> None:
                 covered.append(value["log_seq"])
     covered += [json.loads(text)["log_seq"] for text in fold.open_leaves]
     assert covered == list(range(1, 401))
+
+
+def test_leaves_read_for_ever_as_they_do_now() -> None:
+    leased = (
+        b'{"v":1,"kind":"leased","log_seq":7,"at_ms":2,"rollout":"r1","index":5,"ring":1,"arm":"treated","late":false,'
+        b'"installed":null}'
+    )
+    reported = (
+        b'{"v":1,"kind":"reported","log_seq":7,"at_ms":2,"rollout":"r1","index":5,"ring":1,"outcome":"confirmed",'
+        b'"boot_s":1,"note":""}'
+    )
+    for event, text in ((lease(5, 2), leased), (word(5, 2), reported)):
+        assert leaf_text(7, event) == text
+        assert [found for _, _, found in column_texts(7, unpack(pack([event]))) or []] == [text]
+    assert leaf_text(1, act(1)) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_records_give_the_entries_that_their_events_give(seed: int) -> None:
+    """Runs of leases and of reports, longer than a segment now and then, between acts and plans."""
+    rng, made = random.Random(seed), list[Event]()
+    plan = PlanPublished(at_ms=2, component=COMPONENT, rollout="r1", version=1, plan={})
+    while len(made) < 20_000:
+        run = rng.choice([0, 1, 3, 500, 3000])
+        kind = rng.choice([lease, word])
+        made += [kind(index, len(made) + index) for index in range(run)]
+        made += rng.choices([act(1), plan, word(1, 3)], weights=[1, 3, 3], k=rng.choice([0, 0, 1, 2]))
+    fold, found, at = LedgerFold(), list[bytes](), 0
+    while at < len(made):
+        some = made[at : at + rng.choice([1, 50, 4096])]
+        found += [one.entry for one in fold.feed_batch(at + 1, unpack(pack(some)))]
+        at += len(some)
+    assert found == entries_of(enumerate(made, 1))
+    assert fold.seen == len(made)
 
 
 def test_a_segment_is_cut_when_it_is_large_though_nothing_is_decided() -> None:

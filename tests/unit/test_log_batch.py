@@ -16,9 +16,11 @@ from tidegate.core.errors import BadInput
 from tidegate.core.model import Arm, Outcome
 from tidegate.log import batch
 from tidegate.log.address import check_address, open_log
-from tidegate.log.batch import merge, pack, records, shrink, unpack, widen
+from tidegate.log.batch import unpack
+from tidegate.log.columns import shrink, widen
 from tidegate.log.events import Act, Enrolled, Event, Leased, Reported, decode, encode
 from tidegate.log.nats_groups import Address, groups_of, messages_of
+from tidegate.log.pack import merge, pack, records
 from tidegate.log.sqlite import SqliteLog
 
 RECORDED = Path(__file__).parents[1] / "contract" / "log_v1.jsonl"

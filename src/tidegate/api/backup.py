@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from tidegate.control.controller import Controller
-from tidegate.log.batch import pack
+from tidegate.log.pack import pack
 
 LAST = "tidegate-last-event"
 

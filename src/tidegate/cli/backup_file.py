@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from tidegate.core.errors import BadInput, Untrusted
-from tidegate.log.batch import Batch, pack, unpack
+from tidegate.log.batch import Batch, unpack
+from tidegate.log.pack import pack
 
 LOG = "log.records"
 SEAL = "seal.json"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -17,13 +19,19 @@ import uvicorn
 from tidegate.cli.home import Home
 from tidegate.cli.serve_tls import Tls
 from tidegate.core.errors import NotFound, Refused
+from tidegate.intake.app import IntakeApp
 from tidegate.intake.collector import CollectorApp
+from tidegate.intake.lane import lane_for
 from tidegate.intake.limits import Rates
 from tidegate.trust.durable import write_durably
 from tidegate.trust.epochs import SecretsFile
 
 GRACE_S = 5
 CUT_EVERY_S = 0.3
+GARBAGE = (20_000, 20, 100)
+"""A busy second makes tens of thousands of objects, hardly ever in circles."""
+SWITCH_S = 0.0005
+"""The thread that appends waits so long for its turn behind a busy loop, several times a batch."""
 LOOK_EVERY_S = 0.2
 
 
@@ -70,7 +78,8 @@ class OneServer(uvicorn.Server):
 
 
 def make_server(app: Any, end: tuple[str, int], tls: Tls) -> OneServer:
-    """Make a server for an application at a host and port."""
+    """Make a server for an application at a host and port; a devices' port has the short way besides."""
+    more: dict[str, Any] = {"http": lane_for(app)} if isinstance(app, IntakeApp | CollectorApp) else {}
     return OneServer(
         uvicorn.Config(
             app,
@@ -79,6 +88,7 @@ def make_server(app: Any, end: tuple[str, int], tls: Tls) -> OneServer:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=GRACE_S,
+            **more,
             **tls.for_server,
         )
     )
@@ -86,6 +96,9 @@ def make_server(app: Any, end: tuple[str, int], tls: Tls) -> OneServer:
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run a server: on uvloop where there is one, which answers about twice as many."""
+    sys.setswitchinterval(SWITCH_S)
+    gc.freeze()  # what is here stays; to look through it again and again finds nothing
+    gc.set_threshold(*GARBAGE)
     try:
         import uvloop
     except ImportError:  # Windows

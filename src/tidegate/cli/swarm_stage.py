@@ -20,8 +20,8 @@ from tidegate.cli.office import OfficeClient
 from tidegate.cli.release_files import SpeedOptions, create_draft, sign_draft
 from tidegate.core.errors import Refused
 from tidegate.core.model import Health
-from tidegate.log.batch import MOST_EVENTS, pack, pack_columns
 from tidegate.log.events import Act
+from tidegate.log.pack import MOST_EVENTS, pack, pack_columns
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.credentials import load_secrets
 from tidegate.trust.layout import release_role

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,10 @@ import numpy.typing as npt
 from tidegate.control.fleet import Reverted
 from tidegate.control.state import ServerState
 from tidegate.core.evidence import LeaseState
-from tidegate.log.batch import Batch, Columns
+from tidegate.log.batch import Batch
+from tidegate.log.columns import Columns
+from tidegate.log.events import Event, Reported
+from tidegate.log.pack import gather
 
 Ints = npt.NDArray[np.int64]
 _ENDS = np.array([LeaseState.CONFIRMED, LeaseState.REVERTED], dtype=np.uint8)
@@ -24,6 +28,17 @@ def fold_batches(batches: Iterable[tuple[int, Batch]], state: ServerState | None
     for _, batch in batches:
         apply_batch(found, batch)
     return found
+
+
+def fold_reports(state: ServerState, events: Sequence[Event]) -> None:
+    """Fold reports, no two of one device, as `ServerState.apply` does one after the other."""
+    if len(events) >= LEAST:
+        plain = [event for event in events if type(event) is Reported and not event.signature]
+        with contextlib.suppress(OverflowError):  # a number beyond 64 bits is kept as it was said, and in no column
+            apply_batch(state, gather(plain, range(len(plain)), len(plain)))
+            events = [event for event in events if type(event) is not Reported or event.signature]
+    for event in events:
+        state.apply(event)
 
 
 def apply_batch(state: ServerState, batch: Batch) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
+from tidegate.control.deciding import decide_all
 from tidegate.control.due import fold_due
 from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import Meters
@@ -32,6 +33,8 @@ MOST_WAITING = 8192
 LEAST_TO_SAVE = 2_000
 """A server that stops writes a checkpoint if reading these events again would be noticed."""
 TICK_S = 0.25
+LOOK_EVERY_S = 0.05
+"""While reports come faster than they are written, what they make due is looked for so often, not at each batch."""
 READ_AGAIN_S = 0.5
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
@@ -73,6 +76,7 @@ class Controller:
         self._publish_again_at = 0.0
         self._stands: dict[str, Published] = {}  # plans that are known to stand; a record is no proof of it
         self._at_work: list[Asked] = []
+        self._look_again_at = 0.0
         self._ended = False
         self._steady = False
 
@@ -134,8 +138,10 @@ class Controller:
             return "it is stopping"
         return self.trouble or ("too much is waiting" if self.full else "")
 
-    async def ask(self, decide: Decision[T]) -> T:
+    async def ask(self, decide: Decision[T], device: int | None = None) -> T:
         """Put a decision into the order of events; return its answer once its events are durable.
+
+        `device` is for reports alone: the device whose leases are all that the decision looks at and changes.
 
         Raises:
             TidegateError: what the decision raised; it then has no events.
@@ -146,7 +152,7 @@ class Controller:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._queue.qsize() >= 2 * MOST_WAITING:  # devices are turned away before; this is for all others
             raise Overloaded("too much is waiting; ask again later")
-        self._queue.put_nowait(Asked(decide, answer))
+        self._queue.put_nowait(Asked(decide, answer, device))
         return cast(T, await answer)
 
     async def run(self) -> None:
@@ -188,28 +194,20 @@ class Controller:
         now_ms = self.now_ms()
         if batch:
             self.meters.batch.observe(len(batch))
-        events: list[Event] = []
-        answers: list[tuple[Asked, Any]] = []
-        for asked in batch:
-            try:
-                made, answer = asked.decide(self.state, now_ms)
-            except TidegateError as error:
-                settle(asked, error)
-                continue
-            except Exception as error:
-                settle(asked, error)
-                continue
-            self._fold(made)
-            events += made
-            answers.append((asked, answer))
-        events += fold_due(self.state, now_ms)
+        events, answers = decide_all(self.state, batch, now_ms)
+        busy = bool(batch) and not self._queue.empty() and all(asked.device is not None for asked in batch)
+        look = not busy or time.monotonic() >= self._look_again_at
+        if look:
+            events += fold_due(self.state, now_ms)
         if not await self._commit(events, answers):
             return
         for asked, answer in answers:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
         await self._publish_ledger()
-        await self._publish(now_ms)
+        if look:
+            await self._publish(now_ms)
+            self._look_again_at = time.monotonic() + LOOK_EVERY_S
 
     def _fold(self, events: list[Event]) -> None:
         for event in events:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
 
 import msgspec
 
@@ -16,11 +15,11 @@ from tidegate.core.reading import window
 from tidegate.core.rollout import Rollout
 from tidegate.log.events import Enrolled, Event, Leased, Reported
 
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Who a request says it is from; its MAC has been verified."""
 
     index: int
@@ -201,10 +200,9 @@ def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ..
     taken: set[str] = set()
     for entry in said:
         rollout, ring, position = _find_lease(state, claim.index, entry.lease_id)
-        try:
-            outcome = Outcome(entry.kind)
-        except ValueError:
-            raise BadInput(f"a report's kind is confirmed or reverted, not {entry.kind!r}") from None
+        outcome = _OUTCOMES.get(entry.kind)
+        if outcome is None:
+            raise BadInput(f"a report's kind is confirmed or reverted, not {entry.kind!r}")
         evidence = rollout.evidence
         if evidence.ring_at_lease[position] != ring or evidence.state[position] != 1 or entry.lease_id in taken:
             continue

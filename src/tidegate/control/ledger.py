@@ -121,8 +121,7 @@ class Ledger:
             entries, self._fold, self._size = list(resume.entries), resume.fold, len(resume.entries)
             self._releases = dict(resume.releases)
         for first, batch in batches:
-            for seq, event in enumerate(batch.events, start=first):
-                entries += self._entries(seq, event)
+            entries += self._batch_entries(first, batch)
             yield first, batch
         self._open_behind(entries)
 
@@ -157,6 +156,13 @@ class Ledger:
         self._size += len(made)
         if isinstance(event, Act) and event.what == "release_logged":
             self._releases[event.body["digest"]] = self._size - 1
+        return made
+
+    def _batch_entries(self, first: int, batch: Batch) -> list[bytes]:
+        if batch.others:
+            return [one for seq, event in enumerate(batch.events, start=first) for one in self._entries(seq, event)]
+        made = [one.entry for one in self._fold.feed_batch(first, batch)]
+        self._size += len(made)
         return made
 
     def _proof_path(self, digest: str) -> Path:

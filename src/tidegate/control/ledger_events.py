@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from tidegate.control.ledger_leaves import MOST_WORDS, column_texts, digest_of, leaf_text
 from tidegate.core.wire import canonical
+from tidegate.log.batch import Batch
 from tidegate.log.events import (
     Act,
-    Enrolled,
     Event,
     Labelled,
     Leased,
@@ -29,7 +28,6 @@ from tidegate.trust.merkle import Tree, leaf_hash
 
 MOST_LEAVES = 4096
 MOST_BYTES = 60_000
-MOST_WORDS = 2000
 Json = dict[str, Any]
 
 
@@ -62,26 +60,39 @@ class LedgerFold:
 
     def feed(self, seq: int, event: Event) -> list[Made]:
         """Take the event with this number; give what has become final by it."""
-        self.seen = seq
-        leaf = _leaf(seq, event)
-        if leaf is not None:
-            self._gather(seq, event.at_ms, leaf)
+        text = leaf_text(seq, event)
+        kind = type(event)
+        if text is not None:
+            self._gather(seq, event.at_ms, text, tells=kind is not PlanPublished)
         # What a fleet sends by the thousand is no entry of its own: no need to look.
-        entry = None if isinstance(event, Leased | Reported) else _entry(seq, event)
+        entry = None if kind is Leased or kind is Reported else _entry(seq, event)
+        self.seen = seq
         if entry is None:
             # A plan is renewed every few minutes: what a device said last does not wait for the next decision.
-            due = isinstance(event, PlanPublished) and self._tells
+            due = kind is PlanPublished and self._tells
             return [self._cut()] if due or len(self._hashes) >= MOST_LEAVES else []
         made = [self._cut()] if self._hashes else []
         return [*made, Made(_packed(entry))]
 
-    def _gather(self, seq: int, at_ms: int, leaf: Json) -> None:
-        text = msgspec.json.encode(leaf)
+    def feed_batch(self, first: int, batch: Batch) -> list[Made]:
+        """Take a whole record, the number of whose first event is `first`; as `feed` does for each of its events."""
+        texts = column_texts(first, batch)
+        if texts is None:
+            return [made for seq, event in enumerate(batch.events, start=first) for made in self.feed(seq, event)]
+        made: list[Made] = []
+        for seq, at_ms, text in texts:
+            self._gather(seq, at_ms, text, tells=True)
+            if len(self._hashes) >= MOST_LEAVES:
+                made.append(self._cut())
+        self.seen = first + batch.count - 1
+        return made
+
+    def _gather(self, seq: int, at_ms: int, text: bytes, *, tells: bool) -> None:
         if not self._hashes:
             self._first = seq
         self._hashes.append(leaf_hash(text))
         self._last_ms = at_ms
-        self._tells = self._tells or leaf["kind"] != "plan"
+        self._tells = self._tells or tells
         if self._keep:
             self._texts.append(text)
 
@@ -105,55 +116,12 @@ def entries_of(events: Iterable[tuple[int, Event]]) -> list[bytes]:
     return [made.entry for seq, event in events for made in fold.feed(seq, event)]
 
 
-def digest_of(value: Any) -> str:
-    """Give the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical(value)).hexdigest()
-
-
 def _packed(entry: Json) -> bytes:
     data = canonical(entry)
     if len(data) <= MOST_BYTES:
         return data
     short = {name: entry[name] for name in ("v", "kind", "log_seq", "at_ms")}
     return canonical({**short, "too_long_sha256": hashlib.sha256(data).hexdigest()})
-
-
-def _leaf(seq: int, event: Event) -> Json | None:
-    """Say what of a device's event goes into its segment."""
-    match event:
-        case Leased():
-            more: Json = {
-                "rollout": event.rollout,
-                "index": event.index,
-                "ring": event.ring,
-                "arm": event.arm.value,
-                "late": event.late,
-                "installed": event.installed,
-            }
-            kind = "leased"
-        case Reported():
-            more = {
-                "rollout": event.rollout,
-                "index": event.index,
-                "ring": event.ring,
-                "outcome": event.outcome.value,
-                "boot_s": event.boot_s,
-                "note": event.note[:MOST_WORDS],
-            }
-            kind = "reported"
-        case Enrolled():
-            more = {"index": event.index, "device_id": event.device_id, "labels": event.labels}
-            kind = "enrolled"
-        case Labelled():
-            more = {"index": event.index, "labels": event.labels, "who": event.who, "why": event.why[:MOST_WORDS]}
-            kind = "labelled"
-        case PlanPublished():
-            more = {"rollout": event.rollout, "component": event.component, "version": event.version}
-            more["plan_sha256"] = digest_of(event.plan)
-            kind = "plan"
-        case _:
-            return None
-    return {"v": 1, "kind": kind, "log_seq": seq, "at_ms": event.at_ms, **more}
 
 
 def _entry(seq: int, event: Event) -> Json | None:

@@ -21,6 +21,8 @@ class Asked:
 
     decide: Decision[Any]
     answer: asyncio.Future[Any]
+    device: int | None = None
+    """The device whose own leases are all that `decide` looks at, and all that its events (reports) change."""
 
 
 def settle(asked: Asked, error: Exception) -> None:

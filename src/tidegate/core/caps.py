@@ -117,12 +117,13 @@ class InFlight:
 
     def leave(self, index: int, component: str | None = None) -> None:
         """Count a device out: it has confirmed this component, or (with none named) an operator has retired it."""
-        before = self._holds(index)
-        held = self._held(index) if component is not None else {}
+        was = self._held(index)
+        if not was:
+            return
+        before, held = self._holds(index), dict(was) if component is not None else {}
         held.pop(self._components.get(component or "", 0), None)
-        if before:
-            self._put(index, held)
-            self._turn(before, self._holds(index))
+        self._put(index, held)
+        self._turn(before, self._holds(index))
 
     def leave_many(self, indices: Ints, component: str) -> None:
         """Count devices out, as `leave` does one after the other; no index comes twice. Shape (n,)."""

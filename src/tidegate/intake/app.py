@@ -16,7 +16,7 @@ from tidegate.intake import announce, enrol, renew, reports
 from tidegate.intake.copies import CopyWatch
 from tidegate.intake.counts import IntakeCounts
 from tidegate.intake.files import RepositoryFiles
-from tidegate.intake.http import MOST_BODY, Reply, header, problem, problem_of, read_body, send, too_often
+from tidegate.intake.http import TOO_LARGE, Reply, authorization, problem, problem_of, read_body, send, too_often
 from tidegate.intake.identity import Epochs, TooOften
 from tidegate.intake.limits import Limits, Rates
 from tidegate.log.port import Overloaded
@@ -61,24 +61,39 @@ class IntakeApp:
             await self._files(scope, receive, send_message)
             return
         began = time.perf_counter()
-        reply = await self._reply(scope, receive, path)
-        self.counts.answered(path if path in ROUTES else "other", reply.status, time.perf_counter() - began)
+        reply = self._turned_away(scope, path)  # before the body is read: turning away must cost little
+        if reply is None:
+            body = await read_body(scope, receive)
+            reply = TOO_LARGE if body is None else await self.answer(scope, body)
+        self._count(path, reply, began)
         await send(send_message, reply)
 
-    async def _reply(self, scope: Scope, receive: Receive, path: str) -> Reply:
+    def polled(self, scope: Scope) -> Reply | None:
+        """Answer a poll of a small file at once (the short way)."""
+        return self._files.small(scope)
+
+    async def posted(self, scope: Scope, body: bytes) -> Reply:
+        """Answer a message whose body is here (the short way)."""
+        path: str = scope["path"]
+        began = time.perf_counter()
+        reply = self._turned_away(scope, path) or await self.answer(scope, body)
+        self._count(path, reply, began)
+        return reply
+
+    def _count(self, path: str, reply: Reply, began: float) -> None:
+        self.counts.answered(path if path in ROUTES else "other", reply.status, time.perf_counter() - began)
+
+    def _turned_away(self, scope: Scope, path: str) -> Reply | None:
         if path not in ROUTES:
             return problem(404, "Not found", "there is nothing at this address")
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
-        if self.controller.full:  # before the body is read: turning away must cost little
+        if self.controller.full:
             self.counts.shed.inc()
             return problem_of(Overloaded("too much is waiting; ask again later"))
         if wait_s := self.limits.address(scope.get("client")):
             return too_often(wait_s, "this address")
-        body = await read_body(scope, receive)
-        if body is None:
-            return problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
-        return await self.answer(scope, body)
+        return None
 
     async def answer(self, scope: Scope, body: bytes) -> Reply:
         """Answer a request whose path is one of `ROUTES` and whose body has been read."""
@@ -98,8 +113,10 @@ class IntakeApp:
 
     def _hint(self, reply: Reply, scope: Scope) -> Reply:
         """Tell a device with a credential of an older epoch that there is a newer one to ask for."""
-        epoch = header(scope, b"authorization").removeprefix("Tidegate ").partition(".")[0]
         newest = self.secrets.newest_epoch
+        if authorization(scope).startswith(f"Tidegate {newest}."):
+            return reply
+        epoch = authorization(scope).removeprefix("Tidegate ").partition(".")[0]
         if epoch.isdecimal() and int(epoch) < newest:
             return replace(reply, headers={**reply.headers, "tidegate-renew": str(newest)})
         return reply
@@ -107,5 +124,5 @@ class IntakeApp:
 
 def _said_index(scope: Scope) -> str:
     """Give the device number that a request names, verified or not; never its MAC."""
-    parts = header(scope, b"authorization").removeprefix("Tidegate ").split(".")
+    parts = authorization(scope).removeprefix("Tidegate ").split(".")
     return parts[1][:12] if len(parts) == 5 and parts[1].isdecimal() else ""

@@ -27,7 +27,7 @@ from tidegate.intake.counts import IntakeCounts
 from tidegate.intake.files import RepositoryFiles
 from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, answered, encoder
 from tidegate.intake.http import (
-    MOST_BODY,
+    TOO_LARGE,
     Reply,
     header,
     ok,
@@ -113,10 +113,27 @@ class CollectorApp:
             await send(send_message, self._metrics(scope))
         else:
             began = time.perf_counter()
-            reply = await self._reply(scope, receive)
-            route = scope["path"] if scope["path"] in PATHS else "other"
-            self.counts.answered(route, reply.status, time.perf_counter() - began)
+            reply = self._turned_away(scope)  # before the body is read: turning away must cost little
+            if reply is None:
+                body = await read_body(scope, receive)
+                reply = TOO_LARGE if body is None else await self._answer(scope, body)
+            self._count(scope, reply, began)
             await send(send_message, reply)
+
+    def polled(self, scope: Scope) -> Reply | None:
+        """Answer a poll of a small file at once (the short way)."""
+        return self._files.small(scope)
+
+    async def posted(self, scope: Scope, body: bytes) -> Reply:
+        """Answer a message whose body is here (the short way)."""
+        began = time.perf_counter()
+        reply = self._turned_away(scope) or await self._answer(scope, body)
+        self._count(scope, reply, began)
+        return reply
+
+    def _count(self, scope: Scope, reply: Reply, began: float) -> None:
+        route = scope["path"] if scope["path"] in PATHS else "other"
+        self.counts.answered(route, reply.status, time.perf_counter() - began)
 
     def _metrics(self, scope: Scope) -> Reply:
         """Show figures to whoever has the collectors' token: this port faces devices."""
@@ -124,22 +141,23 @@ class CollectorApp:
             return problem(401, "Not trusted", "this needs the collectors' token")
         return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST.encode())
 
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+    def _turned_away(self, scope: Scope) -> Reply | None:
         path: str = scope["path"]
         if path not in PATHS:
             return problem(404, "Not found", "there is nothing at this address")
         if scope["method"] != "POST":
             return problem(405, "Method not allowed", f"{path} takes POST", headers={"allow": "POST"})
-        if len(self._queue) >= MOST_WAITING:  # before the body is read: turning away must cost little
+        if len(self._queue) >= MOST_WAITING:
             self.counts.shed.inc()
             return busy()
         if wait_s := self.limits.address(scope.get("client")):
             return too_often(wait_s, "this address")
-        body = await read_body(scope, receive)
-        if body is None:
-            return problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
+        return None
+
+    async def _answer(self, scope: Scope, body: bytes) -> Reply:
+        address = (scope.get("client") or ("",))[0]
         try:
-            return await self._forward(path, header(scope, b"authorization"), body, (scope.get("client") or ("",))[0])
+            return await self._forward(scope["path"], header(scope, b"authorization"), body, address)
         except TidegateError as error:
             return problem_of(error)
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from tidegate.intake.http import problem, send
+from tidegate.intake.http import Reply, problem, send, write_head
 
 _PLAIN = re.compile(r"/repo(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\Z")
 """Names that begin with no dot, so that no path leads out."""
@@ -30,7 +30,7 @@ class RepositoryFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = os.fspath(directory)
         self._other = StaticFiles(directory=directory, check_dir=False)
-        self._kept: OrderedDict[str, tuple[tuple[int, int, int], Head, bytes]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[tuple[int, int, int], Head, Reply]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
         """Answer a request below /repo (ASGI)."""
@@ -38,11 +38,16 @@ class RepositoryFiles:
         if found is None:
             await self._as_starlette(scope, receive, send_message)
             return
-        head, body = found
+        head, reply = found
         await send_message({"type": "http.response.start", "status": 200, "headers": head})
-        await send_message({"type": "http.response.body", "body": body})
+        await send_message({"type": "http.response.body", "body": reply.body})
 
-    def _small(self, scope: Scope) -> tuple[Head, bytes] | None:
+    def small(self, scope: Scope) -> Reply | None:
+        """Answer for a small file that is there, asked for without conditions; all else goes the long way (None)."""
+        found = self._small(scope)
+        return found[1] if found else None
+
+    def _small(self, scope: Scope) -> tuple[Head, Reply] | None:
         path: str = scope["path"]
         if scope["method"] != "GET" or not _PLAIN.match(path):
             return None
@@ -65,10 +70,11 @@ class RepositoryFiles:
         if len(body) != seen.st_size:
             return None
         head = _head(name, seen)
-        self._kept[name] = ((seen.st_mtime_ns, seen.st_size, seen.st_ino), head, body)
+        reply = Reply(200, body, written=write_head(head))
+        self._kept[name] = ((seen.st_mtime_ns, seen.st_size, seen.st_ino), head, reply)
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return head, body
+        return head, reply
 
     async def _as_starlette(self, scope: Scope, receive: Receive, send_message: Send) -> None:
         inner = {**scope, "root_path": scope.get("root_path", "") + "/repo"}

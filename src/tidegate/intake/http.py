@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -40,6 +40,30 @@ class Reply:
     body: bytes
     content_type: bytes = b"application/json"
     headers: dict[str, str] = field(default_factory=lambda: {})
+    written: bytes = b""
+    """Its header lines, if they were written before."""
+
+    def head(self) -> bytes:
+        """Give its header lines as they stand on the wire. Raises ValueError for a value of several lines."""
+        if self.written:
+            return self.written
+        if not self.headers:
+            return b"content-type: %b\r\ncontent-length: %d\r\n" % (self.content_type, len(self.body))
+        return write_head(
+            [
+                (b"content-type", self.content_type),
+                (b"content-length", b"%d" % len(self.body)),
+                *((name.encode(), value.encode()) for name, value in self.headers.items()),
+            ]
+        )
+
+
+def write_head(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write header lines. Raises ValueError for a value of several lines."""
+    lines = [name + b": " + value for name, value in headers]
+    if any(b"\n" in line or b"\r" in line for line in lines):
+        raise ValueError("a header has several lines")
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 def ok(value: Any) -> Reply:
@@ -75,6 +99,9 @@ def too_often(wait_s: int, who: str) -> Reply:
     """Answer 429: nothing was looked at, and the same message may come again later."""
     headers = {"retry-after": str(wait_s)}
     return problem(429, "Too many requests", f"{who} asks too often; ask again in {wait_s} s", headers=headers)
+
+
+TOO_LARGE = problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
 
 
 async def read_body(scope: Scope, receive: Receive, most: int = MOST_BODY) -> bytes | None:
@@ -115,6 +142,14 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the request cannot be read: {error}") from error
+
+
+def authorization(scope: Scope) -> str:
+    """Give the Authorization header's text, or nothing; it is looked for once."""
+    known: str | None = scope.get("tidegate.authorization")
+    if known is None:
+        known = scope["tidegate.authorization"] = header(scope, b"authorization")
+    return known
 
 
 def header(scope: Scope, name: bytes) -> str:

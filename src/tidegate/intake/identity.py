@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tidegate.control.devices import Claim
 from tidegate.control.identities import flag_copy
 from tidegate.core.errors import Refused
-from tidegate.intake.http import header
+from tidegate.intake.http import authorization
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -52,7 +52,7 @@ def claim_of(app: IntakeApp, scope: Scope, body: bytes) -> Claim:
     """
     known: tuple[Claim, int] | None = scope.get("tidegate.claim")  # set by our own code alone: a collector verified it
     if known is None:
-        verified = app.secrets.verify(header(scope, b"authorization"), scope["path"], body)
+        verified = app.secrets.verify(authorization(scope), scope["path"], body)
         if wait_s := app.limits.devices.wait_s(verified.index):
             raise TooOften(wait_s)
         known = Claim(verified.index, verified.device_id, verified.seq), verified.epoch
@@ -64,7 +64,7 @@ def claim_of(app: IntakeApp, scope: Scope, body: bytes) -> Claim:
 
 async def watch_copies(app: IntakeApp, scope: Scope, claim: Claim, boot_id: str) -> None:
     """Put it on record if this message shows that the credential is in use in two places; it is refused then."""
-    mac = header(scope, b"authorization").rpartition(".")[2]
+    mac = authorization(scope)[-64:]
     seen = app.copies.see(claim.index, claim.seq, mac, boot_id)
     if seen:
         await app.controller.ask(lambda state, now_ms: flag_copy(state, now_ms, claim.index, claim.device_id, seen))

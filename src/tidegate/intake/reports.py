@@ -32,5 +32,5 @@ async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
     said = parse(_decoder, body)
     await watch_copies(app, scope, claim, said.boot_id)
     proofs.check_signatures(app.controller.state, claim, said.reports)
-    await app.controller.ask(lambda state, now_ms: devices.report(state, now_ms, claim, said.reports))
+    await app.controller.ask(lambda state, now_ms: devices.report(state, now_ms, claim, said.reports), claim.index)
     return ok({"durable_seq": claim.seq})

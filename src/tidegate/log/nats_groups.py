@@ -10,8 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 from tidegate.core.assign import mix64
 from tidegate.core.errors import BadInput
 from tidegate.core.model import check_name
-from tidegate.log.batch import MOST_EVENTS, Batch, merge, pack, unpack
+from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Event
+from tidegate.log.pack import MOST_EVENTS, merge, pack
 
 CHUNK_BYTES = 768 * 1024
 """A server takes messages of 1 MB unless told otherwise."""

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.log.batch import Batch, records, unpack
+from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Event
+from tidegate.log.pack import records
 from tidegate.log.port import Busy, Fenced, LogError, events_of
 
 try:

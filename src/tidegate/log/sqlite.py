@@ -10,11 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.log.batch import Batch, records, unpack
+from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Event, decode
+from tidegate.log.pack import records
 from tidegate.log.port import Busy, LogError, events_of
 
 _PAGE_BYTES = 8 << 20
+_INSERT = "INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
     seq   INTEGER PRIMARY KEY,  -- the number of its first event
@@ -89,7 +91,7 @@ class SqliteLog:
             if [seq for seq, _ in rows] != list(range(1, len(rows) + 1)):
                 raise LogError(f"the log {self._path} has gaps: {len(rows)} events; restore a backup")
             made = list(records([decode(body) for _, body in rows], 1))
-            self._db.executemany("INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)", made)
+            self._db.executemany(_INSERT, made)
             self._db.execute("DROP TABLE event")
             self._db.execute("COMMIT")
         except (msgspec.DecodeError, ValueError) as error:
@@ -130,8 +132,11 @@ class SqliteLog:
 
     def _write(self, rows: Sequence[tuple[int, int, int, bytes]]) -> None:
         try:
+            if len(rows) == 1:  # a statement is a transaction; each step more waits for the interpreter's lock
+                self._db.execute(_INSERT, rows[0])
+                return
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany(_INSERT, rows)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping
@@ -15,8 +14,6 @@ from tidegate.core.wire import canonical
 from tidegate.trust.durable import make_directory, read_json, write_durably
 
 SECRET_BYTES = 32
-_KEY_CONTEXT = b"tidegate/device-key/v1"
-_MAC_CONTEXT = b"tidegate/report/v1"
 _CREDENTIAL = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,9})\.([0-9a-f]{32})\.([0-9a-f]{64})\Z")
 _HEADER = re.compile(
     r"Tidegate (0|[1-9]\d{0,8})\.(0|[1-9]\d{0,9})\.([0-9a-f]{32})\.(0|[1-9]\d{0,17})\.([0-9a-f]{64})\Z"
@@ -98,8 +95,8 @@ class DeviceSecrets:
         return claim
 
     def _key(self, epoch: int, index: int, device_id: str) -> bytes:
-        message = _joined(_KEY_CONTEXT, b"%d" % epoch, b"%d" % index, device_id.encode())
-        return hmac.digest(self._masters[epoch], message, hashlib.sha256)
+        message = _KEY_PREFIX + _part(b"%d" % epoch) + _part(b"%d" % index) + _part(device_id.encode())
+        return hmac.digest(self._masters[epoch], message, "sha256")
 
 
 def authorization(credential: str, seq: int, path: str, body: bytes) -> str:
@@ -160,18 +157,21 @@ def _split(credential: str) -> tuple[int, int, str, bytes]:
 
 
 def _mac(key: bytes, claim: DeviceClaim, path: str, body: bytes) -> str:
-    message = _joined(
-        _MAC_CONTEXT,
-        path.encode(),
-        b"%d" % claim.epoch,
-        b"%d" % claim.index,
-        claim.device_id.encode(),
-        b"%d" % claim.seq,
-        body,
+    message = (
+        _MAC_PREFIX
+        + _part(path.encode())
+        + _part(b"%d" % claim.epoch)
+        + _part(b"%d" % claim.index)
+        + _part(claim.device_id.encode())
+        + _part(b"%d" % claim.seq)
+        + _part(body)
     )
-    return hmac.digest(key, message, hashlib.sha256).hex()
+    return hmac.digest(key, message, "sha256").hex()
 
 
-def _joined(*parts: bytes) -> bytes:
-    """Put each part behind its length (4 bytes, big-endian), so that no two lists of parts give the same bytes."""
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+def _part(part: bytes) -> bytes:
+    """Put a part behind its length (4 bytes, big-endian), so that no two lists of parts give the same bytes."""
+    return len(part).to_bytes(4, "big") + part
+
+
+_KEY_PREFIX, _MAC_PREFIX = _part(b"tidegate/device-key/v1"), _part(b"tidegate/report/v1")

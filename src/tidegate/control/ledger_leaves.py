@@ -1,0 +1,158 @@
+"""What of a device's event, or of a plan, goes into a segment of the ledger: one text each, from an event or a column.
+
+Fields are named one by one, and their order is part of the text: it must be the same for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from tidegate.core.model import Arm, Outcome
+from tidegate.core.wire import canonical
+from tidegate.log.batch import Batch
+from tidegate.log.events import Enrolled, Event, Labelled, Leased, PlanPublished, Reported
+
+MOST_WORDS = 2000
+_encode = msgspec.json.Encoder().encode
+_ARMS, _OUTCOMES = (Arm.TREATED.value, Arm.PLACEBO.value), (Outcome.CONFIRMED.value, Outcome.REVERTED.value)
+
+
+class _LeasedLeaf(msgspec.Struct):
+    v: int
+    kind: str
+    log_seq: int
+    at_ms: int
+    rollout: str
+    index: int
+    ring: int
+    arm: str
+    late: bool
+    installed: str | None
+
+
+class _ReportedLeaf(msgspec.Struct):
+    v: int
+    kind: str
+    log_seq: int
+    at_ms: int
+    rollout: str
+    index: int
+    ring: int
+    outcome: str
+    boot_s: int
+    note: str
+
+
+def digest_of(value: Any) -> str:
+    """Give the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def leaf_text(seq: int, event: Event) -> bytes | None:
+    """Say what of an event goes into its segment; None for one that is an entry of its own and nothing here."""
+    make = _MAKE.get(type(event))
+    return None if make is None else _encode(make(seq, event))
+
+
+def column_texts(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]] | None:
+    """Give (number, time, text) for each event of a record that holds leases alone or reports alone; else None."""
+    if batch.leased is not None and len(batch.leased) == batch.count:
+        return _leased_columns(first, batch)
+    if batch.reported is not None and len(batch.reported) == batch.count:
+        return _reported_columns(first, batch)
+    return None
+
+
+def _leased_columns(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]]:
+    assert batch.leased is not None
+    f, texts = batch.leased.fields, batch.texts
+    names = ("at_ms", "rollout", "index", "ring", "arm", "late", "installed")
+    rows = zip(*(f[name].tolist() for name in names), strict=True)
+    for seq, (at_ms, rollout, index, ring, arm, late, installed) in enumerate(rows, start=first):
+        leaf = _LeasedLeaf(
+            1, "leased", seq, at_ms, texts[rollout], index, ring, _ARMS[arm], bool(late), texts[installed]
+        )
+        yield seq, at_ms, _encode(leaf)
+
+
+def _reported_columns(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]]:
+    assert batch.reported is not None
+    f, texts = batch.reported.fields, batch.texts
+    names = ("at_ms", "rollout", "index", "ring", "outcome", "boot_s", "note")
+    rows = zip(*(f[name].tolist() for name in names), strict=True)
+    for seq, (at_ms, rollout, index, ring, outcome, boot_s, note) in enumerate(rows, start=first):
+        leaf = _ReportedLeaf(
+            1,
+            "reported",
+            seq,
+            at_ms,
+            texts[rollout],
+            index,
+            ring,
+            _OUTCOMES[outcome],
+            boot_s,
+            texts[note][:MOST_WORDS],
+        )
+        yield seq, at_ms, _encode(leaf)
+
+
+def _leased(seq: int, event: Leased) -> _LeasedLeaf:
+    return _LeasedLeaf(
+        1,
+        "leased",
+        seq,
+        event.at_ms,
+        event.rollout,
+        event.index,
+        event.ring,
+        event.arm.value,
+        event.late,
+        event.installed,
+    )
+
+
+def _reported(seq: int, event: Reported) -> _ReportedLeaf:
+    return _ReportedLeaf(
+        1,
+        "reported",
+        seq,
+        event.at_ms,
+        event.rollout,
+        event.index,
+        event.ring,
+        event.outcome.value,
+        event.boot_s,
+        event.note[:MOST_WORDS],
+    )
+
+
+def _head(kind: str, seq: int, event: Event) -> dict[str, Any]:
+    return {"v": 1, "kind": kind, "log_seq": seq, "at_ms": event.at_ms}
+
+
+def _enrolled(seq: int, event: Enrolled) -> dict[str, Any]:
+    more = {"index": event.index, "device_id": event.device_id, "labels": event.labels}
+    return {**_head("enrolled", seq, event), **more}
+
+
+def _labelled(seq: int, event: Labelled) -> dict[str, Any]:
+    more = {"index": event.index, "labels": event.labels, "who": event.who, "why": event.why[:MOST_WORDS]}
+    return {**_head("labelled", seq, event), **more}
+
+
+def _plan(seq: int, event: PlanPublished) -> dict[str, Any]:
+    more = {"rollout": event.rollout, "component": event.component, "version": event.version}
+    return {**_head("plan", seq, event), **more, "plan_sha256": digest_of(event.plan)}
+
+
+_MAKE: dict[type, Callable[[int, Any], Any]] = {
+    Leased: _leased,
+    Reported: _reported,
+    Enrolled: _enrolled,
+    Labelled: _labelled,
+    PlanPublished: _plan,
+}
