@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api.reading import body_of, read_as, who_of
+from tidegate.api.reading import body_of, labels_of, number_of, read_as, who_of
 from tidegate.control import acts, identities
-from tidegate.control.inventory import write_parquet
 from tidegate.control.quarantine import quarantine
 from tidegate.control.state import ServerState
 from tidegate.control.views import device_view
 from tidegate.control.why import find_device, why
-from tidegate.core.errors import BadInput
 from tidegate.log.events import Event
 
 MOST_ROWS = 1000
@@ -40,44 +32,11 @@ class QuarantineRequest:
 async def listing(request: Request) -> Response:
     """List devices, `limit` of them after `offset`, those with every `label=name=value` given."""
     state = request.app.state.office.controller.state
-    limit, offset = _number(request, "limit", 100), _number(request, "offset", 0)
-    wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
-    rows = np.flatnonzero(state.devices.labelled({name: value for name, _, value in wanted}))
+    limit, offset = number_of(request, "limit", 100), number_of(request, "offset", 0)
+    rows = np.flatnonzero(state.devices.labelled(labels_of(request)))
     page = [state.devices[int(row)] for row in rows[offset : offset + min(limit, MOST_ROWS)]]
     shown = [{**device_view(row), **identities.identity_view(state.identities, row.device.index)} for row in page]
     return JSONResponse({"total": len(rows), "offset": offset, "devices": shown})
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise BadInput(f"{name} must be a whole number, not {text!r}")
-    return int(text)
-
-
-async def inventory(request: Request) -> Response:
-    """Count devices by their labels and what is installed: what exposure is computed from."""
-    state = request.app.state.office.controller.state
-    counts = Counter((tuple(sorted(row.device.labels.items())), tuple(sorted(row.installed))) for row in state.devices)
-    classes = [
-        {"count": count, "labels": dict(labels), "components": list(components)}
-        for (labels, components), count in counts.items()
-    ]
-    return JSONResponse({"devices": len(state.devices), "classes": classes})
-
-
-async def export(request: Request) -> Response:
-    """Give the devices with every `label=name=value` given as a Parquet file."""
-    fleet = request.app.state.office.controller.state.devices
-    wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
-    descriptor, name = tempfile.mkstemp(suffix=".parquet")
-    os.close(descriptor)
-    try:
-        await asyncio.to_thread(write_parquet, fleet, {name: value for name, _, value in wanted}, Path(name))
-    except BaseException:
-        os.unlink(name)
-        raise
-    return FileResponse(name, media_type="application/vnd.apache.parquet", background=BackgroundTask(os.unlink, name))
 
 
 async def one(request: Request) -> Response:
@@ -153,8 +112,6 @@ async def signal(request: Request) -> Response:
 
 ROUTES = [
     Route("/api/v1/devices", listing),
-    Route("/api/v1/inventory", inventory),
-    Route("/api/v1/inventory.parquet", export),
     Route("/api/v1/devices/quarantine", quarantine_group, methods=["POST"]),
     Route("/api/v1/devices/{name}", one),
     Route("/api/v1/devices/{name}/why", explain),

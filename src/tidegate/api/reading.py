@@ -58,3 +58,17 @@ def who_of(body: dict[str, Any]) -> Who:
 def read_as(kind: type[T], body: dict[str, Any], what: str) -> T:
     """Read the rest of a request as a dataclass. Raises BadInput naming the field."""
     return read(kind, body, what)
+
+
+def number_of(request: Request, name: str, default: int) -> int:
+    """Read a whole number from the query. Raises BadInput."""
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise BadInput(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def labels_of(request: Request) -> dict[str, str]:
+    """Read every `label=name=value` of the query."""
+    wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
+    return {name: value for name, _, value in wanted}

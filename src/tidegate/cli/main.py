@@ -48,6 +48,7 @@ for _path, _name, _help in (
     ("tidegate.cli.evidence:app", "evidence", "Attestations of a release: verify, show, hand in; their policy."),
     ("tidegate.cli.rollouts:app", "rollout", "Start, watch and steer rollouts."),
     ("tidegate.cli.devices:app", "device", "List devices, revoke one; ask why one has or has not been updated."),
+    ("tidegate.cli.inventory:app", "inventory", "Labels and devices by the million: bring in, count, write out."),
     ("tidegate.cli.operators:app", "operator", "Named accounts of operators, and what each may do."),
     ("tidegate.cli.approve:app", "approve", "Grant or refuse what another operator asked for."),
     ("tidegate.cli.tls:app", "tls", "TLS for trials: a certificate authority of your own, and certificates."),

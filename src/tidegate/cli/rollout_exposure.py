@@ -21,6 +21,10 @@ COMPONENTS = "components"
 def server_inventory(office: OfficeClient) -> list[DeviceClass]:
     """Ask the control plane for its devices: their labels, what is installed, and what a label `components` names."""
     found = office.get("/api/v1/inventory")
+    page = found
+    while page["next"] is not None:
+        page = office.get("/api/v1/inventory", after=page["next"])
+        found["classes"] += page["classes"]
     return classes_of(
         {
             "count": row["count"],

@@ -19,6 +19,7 @@ from tidegate.log.events import Enrolled
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 FIRST_ROWS = 1024
+MOST_ASKED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Fleet(Sequence[DeviceRow]):
         self.labels, self.facts, self.tokens, self.digests = Interned(), Interned(), Interned(), Interned()
         self._by_key = KeyIndex()
         self._reverted: dict[int, Reverted] = {}
+        self._asked: dict[tuple[tuple[str, str], ...], Bools] = {}
 
     # --- looking ---
 
@@ -154,10 +156,21 @@ class Fleet(Sequence[DeviceRow]):
 
     def labelled(self, wanted: Mapping[str, str]) -> Bools:
         """Say for each device whether it has all of these labels. Shape (devices,)."""
-        fits = [all(labels.get(n) == v for n, v in wanted.items()) for labels in self.labels.values]
-        if all(fits):
+        if not wanted:
             return np.ones(self._count, dtype=np.bool_)
-        return np.array(fits, dtype=np.bool_)[self.label_set[: self._count]]
+        numbers = self.label_set[: self._count]
+        return self._fitting(wanted)[numbers]
+
+    def _fitting(self, wanted: Mapping[str, str]) -> Bools:
+        """Say for each set of labels whether it has all of these; what was asked lately is extended, not asked anew."""
+        key = tuple(sorted(wanted.items()))
+        known = self._asked.pop(key, np.zeros(0, dtype=np.bool_))
+        pairs = wanted.items()
+        fresh = [pairs <= labels.items() for labels in self.labels.values[len(known) :]]
+        known = self._asked[key] = np.concatenate([known, np.array(fresh, dtype=np.bool_)])
+        if len(self._asked) > MOST_ASKED:
+            del self._asked[next(iter(self._asked))]
+        return known
 
     def kinds(self, indices: npt.NDArray[Any]) -> list[tuple[dict[str, str], int]]:
         """Give the sets of labels that these devices have, each with how many of them have it."""
@@ -211,6 +224,22 @@ class Fleet(Sequence[DeviceRow]):
     def relabel(self, index: int, labels: dict[str, str]) -> None:
         """Give a device a whole new set of labels."""
         self.label_set[index] = self.labels.number(labels)
+
+    def relabel_many(
+        self, indices: npt.NDArray[Any], sets: Sequence[Mapping[str, str | None]], numbers: Ints, *, replace: bool
+    ) -> None:
+        """Give devices labels: of each the set `numbers` names; None takes a label away. None comes twice. Shape (n,).
+
+        Labels that a set does not name stay, or (`replace`) go.
+        """
+        before = self.label_set[indices].astype(np.int64) if not replace else np.zeros(len(indices), dtype=np.int64)
+        pairs, places = np.unique(before * max(len(sets), 1) + numbers, return_inverse=True)
+        made = np.empty(len(pairs), dtype=np.int32)
+        for place, pair in enumerate(pairs.tolist()):
+            old, new = divmod(pair, max(len(sets), 1))
+            merged = {**({} if replace else self.labels.values[old]), **sets[new]}
+            made[place] = self.labels.number({name: value for name, value in merged.items() if value is not None})
+        self.label_set[indices] = made[places]
 
     def heard(self, index: int, seq: int, at_ms: int) -> None:
         """Note that a device has spoken."""

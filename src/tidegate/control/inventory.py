@@ -1,4 +1,4 @@
-"""The inventory as one columnar table: a row a device, a column for each label and for each component."""
+"""The inventory in columns: counts by class and by label, and all of it as a Parquet file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidegate.core.errors import Refused
 
 if TYPE_CHECKING:
     from tidegate.control.fleet import Fleet
+
+COUNTED_BELOW = 1 << 24
+
+
+def classes(fleet: Fleet, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+    """Count devices that have the same labels and run the same components, in columns.
+
+    Args:
+        after: what the page before gave as its second value; -1 for the first page.
+        limit: how many classes at most.
+
+    Returns:
+        The classes, and what the next page begins after, or None if there is none.
+    """
+    count = len(fleet)
+    installed = [(component, column) for component, column in sorted(fleet.installed.items())]
+    codes = fleet.label_set[:count].astype(np.int64) << len(installed)
+    for bit, (_, column) in enumerate(installed):
+        codes |= (column[:count] != 0).astype(np.int64) << bit
+    found, sizes = _counted(codes)
+    start = int(np.searchsorted(found, after, side="right"))
+    page = range(start, min(start + limit, len(found)))
+    rows = [
+        {
+            "count": int(sizes[place]),
+            "labels": fleet.labels.values[int(found[place]) >> len(installed)],
+            "components": [name for bit, (name, _) in enumerate(installed) if int(found[place]) >> bit & 1],
+        }
+        for place in page
+    ]
+    return rows, int(found[page[-1]]) if page and page[-1] + 1 < len(found) else None
+
+
+def label_counts(fleet: Fleet) -> dict[str, dict[str, int]]:
+    """Count devices by label and value, the largest group first."""
+    sizes = np.bincount(fleet.label_set[: len(fleet)], minlength=len(fleet.labels.values)).tolist()
+    found: dict[str, dict[str, int]] = {}
+    for labels, size in zip(list(fleet.labels.values), sizes, strict=False):
+        for name, value in labels.items() if size else ():
+            values = found.setdefault(name, {})
+            values[value] = values.get(value, 0) + size
+    return {name: dict(sorted(found[name].items(), key=lambda item: (-item[1], item[0]))) for name in sorted(found)}
+
+
+def _counted(codes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Give the different codes in order, and how often each comes; without sorting where they are small."""
+    if len(codes) and int(codes.max()) < COUNTED_BELOW:
+        sizes = np.bincount(codes)
+        found = np.flatnonzero(sizes)
+        return found, sizes[found]
+    return np.unique(codes, return_counts=True)
 
 
 def write_parquet(fleet: Fleet, wanted: Mapping[str, str], into: Path) -> int:

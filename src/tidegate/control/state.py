@@ -10,6 +10,7 @@ from typing import Any
 from tidegate.control.asked import Approvals
 from tidegate.control.fleet import DeviceRow, Fleet, Reverted
 from tidegate.control.identities import Identities
+from tidegate.control.labelling import fold_labels
 from tidegate.control.operators import Operators
 from tidegate.core.aside import set_aside
 from tidegate.core.caps import InFlight
@@ -182,15 +183,25 @@ class ServerState:
                 self._settle(rollout)
             case "budget_set":
                 self._set_rolling(body["component"], body["max_harmed_30d"])
+            case "labels_set" | "device_signalled" | "devices_quarantined" | "device_retired":
+                self._about_devices(event)
+            case _:  # an act that changes no state is on record all the same
+                for fold in (self.identities, self.operators, self.approvals):
+                    fold.act(event)
+
+    def _about_devices(self, event: Act) -> None:
+        body = event.body
+        match event.what:
+            case "labels_set":
+                fold_labels(self.devices, body)
+                kept = {"devices": body["devices"], "replace": body["replace"]}  # columns of millions are in the log
+                self.acts[-1] = Act(at_ms=event.at_ms, what=event.what, who=event.who, why=event.why, body=kept)
             case "device_signalled":
                 self._signalled(body["index"])
             case "devices_quarantined":
                 self._quarantined(event)
-            case "device_retired":
+            case _:
                 self.in_flight.leave(body["index"])
-            case _:  # an act that changes no state is on record all the same
-                for fold in (self.identities, self.operators, self.approvals):
-                    fold.act(event)
 
     def _token(self, event: Act) -> None:
         body = event.body
