@@ -145,6 +145,22 @@ def test_a_release_is_signed_by_two_holders_on_machines_of_their_own(
     assert "in the log" in good(tidegate("release", "submit", draft))
 
 
+def test_the_fleets_size_is_the_holders_word_and_the_next_holder_sees_it(
+    world: World, tidegate: Run, tmp_path: Path
+) -> None:
+    """Least devices of a fleet are a share; who could make the fleet small in a holder's eyes would open everything."""
+    world.draft(1)
+    draft = next(world.directory.glob("release-*"))
+    key = world.offline / "release-1.pem"
+    code, _, err = tidegate("release", "sign", draft, "--key", key, "--no-submit")
+    assert code == 2 and "say how many devices the fleet has" in err
+    good(tidegate("release", "sign", draft, "--key", key, "--no-submit", "--fleet-devices", 64, "--ceiling", "5%"))
+    said = good(tidegate("release", "countersign", draft, "--key", world.offline / "release-2.pem"))
+    assert "from the start 16 of 64 devices, which are 25 %" in said
+    assert "0.1 % after 0 s, 1 % after 3600 s" in said and "ceiling 5 %; dwell 3600 s" in said
+    good(tidegate("release", "submit", draft))
+
+
 def test_an_urgent_release_and_a_promotion(world: World, tidegate: Run) -> None:
     world.enrol()
     world.draft(1)

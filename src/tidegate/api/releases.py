@@ -16,11 +16,12 @@ from tidegate.control import acts
 from tidegate.control.views import release_view
 from tidegate.core.errors import Untrusted
 from tidegate.core.model import Manifest
-from tidegate.core.wire import decode
+from tidegate.core.wire import decode, plain
 from tidegate.trust.layout import payload_path, release_role
 from tidegate.trust.metadata import latest_bytes
 from tidegate.trust.payload import PAYLOAD_LIMIT, describe_payload, store_payload, verify_payload
 from tidegate.trust.release import accept_release
+from tidegate.trust.withdrawal import accept_withdrawal
 
 one_at_a_time = asyncio.Lock()
 """Each signed list continues the one before."""
@@ -36,10 +37,17 @@ class ReleaseRequest:
     emergency: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawalRequest:
+    """A list of releases that was signed offline and leaves out what is withdrawn, as text."""
+
+    releases: str
+
+
 async def listing(request: Request) -> Response:
     """List the releases in the log."""
     state = request.app.state.office.controller.state
-    found = [release_view(release, state.promoted.get(digest, 0)) for digest, release in state.releases.items()]
+    found = [release_view(state, release) for release in state.releases.values()]
     return JSONResponse({"releases": found})
 
 
@@ -98,9 +106,23 @@ async def submit(request: Request) -> Response:
     return JSONResponse({"digest": accepted.digest, "seq": accepted.manifest.seq, "news": news}, 201)
 
 
+async def withdraw(request: Request) -> Response:
+    """Take in a list from which release keys withdrew something, and end the rollouts of that."""
+    office = request.app.state.office
+    body = await body_of(request)
+    by = who_of(body)
+    signed = read_as(WithdrawalRequest, body, "withdrawal").releases.encode()
+    async with one_at_a_time:
+        found = await asyncio.to_thread(accept_withdrawal, office.repository, signed, int(time.time()))
+        ended = await office.controller.ask(lambda state, now_ms: acts.withdraw_releases(state, now_ms, by, found))
+    office.controller.publish_soon()
+    return JSONResponse({"withdrawn": plain(found), "ended": ended}, 201)
+
+
 ROUTES = [
     Route("/api/v1/releases", listing),
     Route("/api/v1/releases", submit, methods=["POST"]),
+    Route("/api/v1/withdrawals", withdraw, methods=["POST"]),
     Route("/api/v1/components/{component}/releases", metadata),
     Route("/api/v1/payloads/{sha256}", upload, methods=["PUT"]),
 ]

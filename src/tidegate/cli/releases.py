@@ -26,10 +26,11 @@ from tidegate.core.errors import BadInput
 from tidegate.core.model import Health, Probe
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.layout import EMERGENCY, release_role
-from tidegate.trust.release import continues, countersign, is_emergency
+from tidegate.trust.release import continues, countersign, describe_list, is_emergency
 
 app = App(name="release", help="Create, sign, promote and list releases.")
 app.command(promote)
+app.command("tidegate.cli.withdraw:withdraw", name="withdraw", help="Take a release back, with its release keys.")
 for _path, _name, _help in (
     ("tidegate.cli.news:notes", "notes", "Write release notes: which rules are new, changed or gone."),
     ("tidegate.cli.news:review_release", "review", "Sign that you have read a release's notes, and whether it may go."),
@@ -200,6 +201,8 @@ def add_signature(
         raise BadInput(f"{draft / SIGNED} was signed for another release; sign the draft anew")
     manifest = drafted.manifest
     out(f"{manifest.component} {manifest.version}, seq {manifest.seq}, digest {drafted.digest}")
+    for line in describe_list(signed, drafted.digest):
+        out(line)
     write_durably(draft / SIGNED, countersign(signed, open_keys(key, passphrase_file, passphrase_fd)))
     out(f"Signed: {draft / SIGNED}. Next: tidegate release submit {draft}")
 
@@ -264,8 +267,15 @@ def listing(*, home: Path | None = None, json: bool = False) -> None:
         out_json(found)
         return
     rows = [
-        (r["component"], r["seq"], r["version"], r["driver"], r["digest"][:16], moment(r["logged_ms"]))
+        (r["component"], r["seq"], r["version"], r["driver"], r["digest"][:16], moment(r["logged_ms"]), standing_of(r))
         for r in found["releases"]
     ]
-    columns = ("component", "seq", "version", "driver", "digest", "logged")
+    columns = ("component", "seq", "version", "driver", "digest", "logged", "")
     table("Releases", columns, rows, empty="No release is in the log yet: tidegate release create")
+
+
+def standing_of(release: dict[str, Any]) -> str:
+    """Say what is special about a release."""
+    if release["withdrawn"]:
+        return "withdrawn"
+    return "urgent" if release["emergency"] else ""

@@ -28,6 +28,9 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
         for warning in found["trust"]["warnings"]:
             out(f"Keys: {warning}")
         _witnesses(found["witnesses"])
+        for r in found["withdrawn"]:
+            why = f": {r['withdrawn_why']}" if r["withdrawn_why"] else ""
+            out(f"Release {r['seq']} of {r['component']} ({r['version']}) was withdrawn by its keys{why}")
         for device in found["barred"]:
             out(f"Device {device['index']} ({device['device_id'][:12]}): {device['why']}")
         for asked in found["waiting"]:

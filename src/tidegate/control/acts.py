@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import Manifest, ReleaseTerms, check_name
-from tidegate.core.rollout import Happening, Rollout, step
+from tidegate.core.rollout import ENDED, Happening, Rollout, step
 from tidegate.core.wire import plain
 from tidegate.log.events import Act, Event
+from tidegate.trust.withdrawal import Withdrawn
 
 OBSERVE_PER_SOAK = 3
 
@@ -137,6 +139,24 @@ def steer_rollout(state: ServerState, now_ms: int, by: Who, *, rollout: str, ver
         raise Refused(f"rollout {found.spec.rollout} is {found.phase.value}: it cannot be {what.split('_')[1]}")
     body: dict[str, Any] = {"rollout": found.spec.rollout}
     return [Act(at_ms=now_ms, what=what, who=by.who, why=by.why, body=body)], found.spec.rollout
+
+
+def withdraw_releases(
+    state: ServerState, now_ms: int, by: Who, found: Collection[Withdrawn]
+) -> tuple[list[Event], list[str]]:
+    """Record what release keys have withdrawn, once, and end the rollouts of it; give their names."""
+    made: list[Event] = []
+    ended: list[str] = []
+    for each in found:
+        if each.digest in state.withdrawn:
+            continue
+        made.append(Act(at_ms=now_ms, what="release_withdrawn", who=by.who, why=by.why, body=plain(each)))
+        rollout = state.rollouts.get(state.active.get(each.component, ""))
+        if rollout is not None and rollout.spec.candidate.sha256 == each.digest and rollout.phase not in ENDED:
+            events, name = steer_rollout(state, now_ms, by, rollout=rollout.spec.rollout, verb="abort")
+            made += events
+            ended.append(name)
+    return made, ended
 
 
 def retire_device(state: ServerState, now_ms: int, by: Who, row: DeviceRow) -> tuple[list[Event], int]:

@@ -209,6 +209,8 @@ def _budget(what: str, body: Json) -> Json:
 
 def _act(what: str, body: Json) -> Json:
     names = ("rollout", "component", "index", "rollouts", "token_id", "subject", "record_sha256", "result")
+    if what in ("release_withdrawn", "release_promoted", "release_pardoned", "emergency_stop"):
+        names += ("seq", "digest", "reason", "stopped", "pardoned", "ceiling_2p32")
     shown = {name: body[name] for name in names if name in body}
     return {"kind": "act", "what": what, **shown, "body_sha256": digest_of(body)}
 

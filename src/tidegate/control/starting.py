@@ -86,6 +86,9 @@ def start_rollout(
             does not hold; and for one that cannot reach everyone, unless `allow_hold`.
     """
     release = find_release(state, said.component, said.release)
+    if release.digest in state.withdrawn:
+        why = state.withdrawn[release.digest] or "no reason was given"
+        raise Refused(f"release {release.manifest.seq} of {said.component} was withdrawn by its keys: {why}")
     _approved(said)
     roster = _roster(state, release, said)
     observe_s = said.observe_s or max(OBSERVE_PER_SOAK * release.manifest.health.soak_s, LEAST_GRACE_S)

@@ -77,6 +77,8 @@ class ServerState:
         self.releases: dict[str, Release] = {}
         self.promoted: dict[str, int] = {}
         """Digest -> the ceiling that a promotion has given it, in parts of 2**32."""
+        self.withdrawn: dict[str, str] = {}
+        """Digest -> why its release keys took it back."""
         self.evidence: dict[str, list[str]] = {}
         """Release -> digests of the attestations that were handed in for it."""
         self.rollouts: dict[str, Rollout] = {}
@@ -170,8 +172,8 @@ class ServerState:
                 self.releases[body["digest"]] = Release(
                     body["digest"], manifest, terms, event.at_ms, bool(body.get("emergency"))
                 )
-            case "release_promoted":
-                self.promoted[body["digest"]] = body["ceiling_2p32"]
+            case "release_promoted" | "release_withdrawn":
+                self._release(event)
             case "evidence_logged":
                 self.evidence.setdefault(body["release"], []).append(body["envelope"])
             case "rollout_started":
@@ -202,6 +204,12 @@ class ServerState:
                 self._quarantined(event)
             case _:
                 self.in_flight.leave(body["index"])
+
+    def _release(self, event: Act) -> None:
+        if event.what == "release_promoted":
+            self.promoted[event.body["digest"]] = event.body["ceiling_2p32"]
+        else:
+            self.withdrawn[event.body["digest"]] = event.body["reason"]
 
     def _token(self, event: Act) -> None:
         body = event.body

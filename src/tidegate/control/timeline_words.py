@@ -112,6 +112,8 @@ def _verdict(r: Json) -> str:
 def _act(r: Json) -> str:
     about = [f"device {r['index']}"] if "index" in r else []
     about += [f"rollout {r['rollout']}"] if "rollout" in r else []
+    about += [f"component {r['component']}"] if "component" in r else []
+    about += [f"release {r['seq']}, {r['digest']}"] if "digest" in r and "seq" in r else []
     about += [str(r["subject"])] if "subject" in r else []
     return f"{r['what'].replace('_', ' ').capitalize()}{' (' + ', '.join(about) + ')' if about else ''}.{_by(r)}"
 

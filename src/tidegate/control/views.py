@@ -144,8 +144,8 @@ def device_view(row: DeviceRow) -> Json:
     }
 
 
-def release_view(release: Release, promoted_2p32: int = 0) -> Json:
-    """Show one release, with the ceiling that a promotion has given it (0 for none)."""
+def release_view(state: ServerState, release: Release) -> Json:
+    """Show one release, with the ceiling that a promotion has given it (0 for none), and whether it was withdrawn."""
     return {
         "component": release.manifest.component,
         "seq": release.manifest.seq,
@@ -157,7 +157,9 @@ def release_view(release: Release, promoted_2p32: int = 0) -> Json:
         "speed": plain(release.terms.speed),
         "notes": release.manifest.notes,
         "emergency": release.emergency,
-        "promoted_2p32": promoted_2p32,
+        "promoted_2p32": state.promoted.get(release.digest, 0),
+        "withdrawn": release.digest in state.withdrawn,
+        "withdrawn_why": state.withdrawn.get(release.digest, ""),
     }
 
 
@@ -166,6 +168,9 @@ def status_view(state: ServerState, now_ms: int, trouble: str) -> Json:
     return {
         "devices": len(state.devices),
         "releases": len(state.releases),
+        "withdrawn": [
+            release_view(state, release) for digest, release in state.releases.items() if digest in state.withdrawn
+        ],
         "trouble": trouble,
         "now_ms": now_ms,
         "rollouts": [rollout_view(state, rollout, now_ms) for rollout in state.rollouts.values()],

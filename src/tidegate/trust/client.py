@@ -32,12 +32,12 @@ from tidegate.trust.release import read_terms
 from tidegate.trust.signed_time import SignedTime
 from tidegate.trust.speed import CLOCK_TOLERANCE_S
 from tidegate.trust.updater import DurableUpdater, Fetch, Fetcher, typed
+from tidegate.trust.withdrawal import sentence_of
 
 __all__ = ["Fetch", "TrustClient"]
 
 CACHED_FILES = 32
-HIGH_WATER_STEP_S = 60
-"""The mark is raised in steps, far below the clock's tolerance, to spare the disk."""
+HIGH_WATER_STEP_S = 60  # the mark is raised in steps, far below the clock's tolerance, to spare the disk
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -186,7 +186,7 @@ class TrustClient:
             raise Untrusted(f"the list of releases of {component} has expired; it has to be signed again")
         described = releases.targets.get(path)
         if described is None:
-            raise Untrusted(f"the plan names {path}, which the release keys have not signed or have withdrawn")
+            raise Untrusted(sentence_of(releases, path))
         if (described.hashes, described.length) != ({"sha256": candidate.sha256}, candidate.length):
             raise Untrusted(f"the plan names another {path} than the release keys signed")
         try:

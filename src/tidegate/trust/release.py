@@ -17,6 +17,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
+from tidegate.core.assign import SHARE_ONE
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import Manifest, ReleaseTerms
 from tidegate.core.wire import decode, encode, plain, read
@@ -24,6 +25,8 @@ from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, target, verify, versioned
 from tidegate.trust.payload import describe_payload, pack_payload, store_payload, unpack_payload, verify_payload
+from tidegate.trust.speed import least_share
+from tidegate.trust.withdrawal import check_kept, gone_of
 
 __all__ = [
     "Accepted",
@@ -173,6 +176,28 @@ def signed_terms(signed: bytes, digest: str) -> ReleaseTerms | None:
     return None
 
 
+def describe_list(signed: bytes, digest: str) -> list[str]:
+    """Say in sentences what a signed list says of a release besides its content, for whoever is to sign it too."""
+    terms = signed_terms(signed, digest)
+    if terms is None:
+        raise BadInput("the signed list does not hold this release; sign the draft anew")
+    found, limit = parse(Targets, signed, _WHAT).signed, terms.speed
+    steps = ", ".join(f"{_percent(share)} after {seconds} s" for seconds, share in limit.steps)
+    lines = [
+        f"  the list: version {found.version}, {len(found.targets)} releases, lasts until {found.expires:%Y-%m-%d}",
+        f"  logged {moment(limit.logged):%Y-%m-%d %H:%M} UTC, last day {moment(limit.not_after):%Y-%m-%d}",
+        f"  speed limit: {steps}; ceiling {_percent(limit.ceiling_2p32)}; dwell {limit.dwell_s} s",
+    ]
+    if limit.least_devices:
+        share = _percent(least_share(limit))
+        lines.append(f"  from the start {limit.least_devices} of {limit.fleet_devices} devices, which are {share}")
+    return lines
+
+
+def _percent(share_2p32: int) -> str:
+    return f"{100 * share_2p32 / SHARE_ONE:.3g} %"
+
+
 def is_emergency(signed: bytes) -> bool:
     """Say whether a signed list is that of urgent releases: all its paths begin so, and there is one at least."""
     paths = parse(Targets, signed, _WHAT).signed.targets
@@ -222,13 +247,15 @@ def _check_succession(before: Targets, metadata: Metadata[Targets], emergency: b
     new = [path for path in found.targets if path not in before.targets]
     if len(new) != 1:
         raise Untrusted(f"{_WHAT} adds {len(new)} releases; it must add exactly one")
+    check_kept(before, found)
     for path, described in found.targets.items():
         if path in before.targets and described != before.targets[path]:
             raise Untrusted(f"{_WHAT} changes {path}, which had been released already")
 
 
 def _highest_seq(releases: Targets, component: str) -> int:
-    """The last list always holds the highest number ever: each version adds one that is higher than all before."""
+    """Each version adds a number that is higher than all before; of what was withdrawn the list remembers it."""
     own = tuple(f"{kind}/{component}/" for kind in ("releases", "emergency"))
     mine = (described for path, described in releases.targets.items() if path.startswith(own))
-    return max((read_terms(described).seq for described in mine), default=0)
+    held = max((read_terms(described).seq for described in mine), default=0)
+    return max(held, gone_of(releases).highest.get(component, 0))
