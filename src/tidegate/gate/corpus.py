@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.gate.needed import is_needed
+
 SYSTEM_PLACES = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/share")
 MB = 1 << 20
 LARGE_MB = 32
@@ -73,7 +75,8 @@ def directory_corpus(name: str, root: Path, inside: str, file_mb: int = 64) -> C
 def system_corpus(budget_mb: int, file_mb: int = 64, places: Sequence[str] = SYSTEM_PLACES) -> Corpus:
     """Take this machine's own programs and libraries, up to a budget: the same files as long as they do not change.
 
-    Which files is decided by a hash of their names, so that each kind has its share.
+    First come those that no device can be without, such as the shell and the C library, up to half of the budget. Which
+    others is decided by a hash of their names, so that each kind has its share.
     """
     found: list[tuple[str, os.stat_result]] = []
     for place in places:
@@ -81,17 +84,26 @@ def system_corpus(budget_mb: int, file_mb: int = 64, places: Sequence[str] = SYS
         found += [(f"{root.relative_to('/usr')}/{each}", one) for each, one in _walk(root) if one.st_size]
     found = [(each, one) for each, one in found if one.st_size <= file_mb * MB]
     found.sort(key=lambda pair: hashlib.sha256(pair[0].encode(errors="surrogateescape")).digest())
-    kept: list[tuple[str, os.stat_result]] = []
-    left = budget_mb * MB
-    for each, one in found:
-        if one.st_size <= left:
-            kept.append((each, one))
-            left -= one.st_size
-        if left < MB // 16:
-            break
+    needed = sorted((pair for pair in found if is_needed(pair[0])), key=lambda pair: pair[1].st_size)
+    kept, left = _within(needed, budget_mb * MB // 2)
+    names = {each for each, _ in kept}
+    others = [pair for pair in found if pair[0] not in names]
+    kept += _within(others, left + budget_mb * MB - budget_mb * MB // 2)[0]
     kept.sort()
     files = tuple((each, one.st_size) for each, one in kept)
     return Corpus("this machine's programs", Path("/usr"), "/usr", files, _digest(kept))
+
+
+def _within(files: Sequence[tuple[str, os.stat_result]], budget: int) -> tuple[list[tuple[str, os.stat_result]], int]:
+    """Take files as long as they fit; give them, and the bytes that are left."""
+    kept: list[tuple[str, os.stat_result]] = []
+    for each, one in files:
+        if one.st_size <= budget:
+            kept.append((each, one))
+            budget -= one.st_size
+        if budget < MB // 16:
+            break
+    return kept, budget
 
 
 def shards(files: Sequence[tuple[str, int]], count: int) -> list[list[tuple[str, int]]]:

@@ -18,7 +18,9 @@ _HEX = re.compile(r"(\$\w*)\s*=\s*\{([^{}]*)\}")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
 _PLAIN_ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", '"': b'"', "\\": b"\\"}
 YARA_SUFFIXES = (".yar", ".yara")
-MOST_TEXT = 4 << 20
+BINARY_BYTES = 4096
+"""A file with a zero byte in its first ones is no text, and has no items to name."""
+MOST_TEXT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,12 @@ def read_sources(root: Path, files: Sequence[str]) -> dict[str, Source]:
         path = root / file
         if path.stat().st_size > MOST_TEXT:
             continue
-        text = path.read_bytes().decode(errors="replace")
-        items = _yara(file, text) if path.suffix.lower() in YARA_SUFFIXES else _lines(file, text)
+        data = path.read_bytes()
+        yara = path.suffix.lower() in YARA_SUFFIXES
+        if b"\0" in data[:BINARY_BYTES] and not yara:
+            continue
+        text = data.decode(errors="replace")
+        items = _yara(file, text) if yara else _lines(file, text)
         found |= {f"{file}:{item.name}": item for item in items}
     return found
 
@@ -49,9 +55,10 @@ def _yara(file: str, text: str) -> list[Source]:
     bare = _BLANK.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     starts = list(_RULE.finditer(bare))
     found: list[Source] = []
+    line, counted = 1, 0
     for here, match in enumerate(starts):
         end = starts[here + 1].start() if here + 1 < len(starts) else len(text)
-        line = text.count("\n", 0, match.start(1)) + 1
+        line, counted = line + text.count("\n", counted, match.start(1)), match.start(1)
         found.append(Source(file, match[1], line, text[match.start() : end].rstrip()))
     return found
 

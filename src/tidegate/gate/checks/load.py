@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.core.errors import TidegateError
+from tidegate.core.wire import plain
+from tidegate.gate.checks.size import beyond
 from tidegate.gate.matrix import wanted_versions
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.sources import line_of
@@ -27,7 +29,8 @@ class LoadCheck:
         except TidegateError:
             return None
         wanted = sorted(wanted_versions(trial.inventory, trial.settings.version_fact).items())
-        return [self.name, trial.candidate.digest, versions, wanted, trial.settings.missing_interpreter]
+        own = trial.settings
+        return [self.name, trial.candidate.digest, versions, wanted, own.missing_interpreter, plain(own.size)]
 
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
         """Let each take the content."""
@@ -40,6 +43,10 @@ class LoadCheck:
                 f"no interpreter is known for payloads of driver {driver}: name the program that reads them"
                 " ([[interpreter]] in the settings), or list the driver in without_interpreter"
             )
+            return
+        if too_large := beyond(trial):
+            sentence, file = too_large[0]
+            seen.fail(f"it was not tried: {sentence}", file=file)
             return
         versions: dict[str, int] = {}
         for number, interpreter in enumerate(trial.interpreters):

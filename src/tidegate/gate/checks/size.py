@@ -30,14 +30,8 @@ class SizeCheck:
         """Compare sizes."""
         limits, payload = trial.settings.size, trial.candidate.manifest.payload
         seen.figures |= {"bytes": payload.unpacked, "files": payload.files}
-        if payload.unpacked > limits.payload_mb * MB:
-            seen.fail(f"it unpacks to {payload.unpacked / MB:,.1f} MB, {limits.payload_mb} are allowed")
-        if payload.files > limits.files:
-            seen.fail(f"it holds {payload.files:,} files, {limits.files:,} are allowed")
-        for path in sorted(trial.candidate.content.rglob("*")):
-            if path.is_file() and path.stat().st_size > limits.file_mb * MB:
-                name = path.relative_to(trial.candidate.content).as_posix()
-                seen.fail(f"the file has {path.stat().st_size / MB:,.1f} MB, {limits.file_mb} are allowed", file=name)
+        for sentence, file in beyond(trial):
+            seen.fail(sentence, file=file)
         for edition in trial.baselines[:1]:
             pairs = [("bytes", payload.unpacked, edition.manifest.payload.unpacked)]
             if trial.interpreter is not None:
@@ -57,6 +51,20 @@ class SizeCheck:
                         f"it has {now:,} {what}, and {edition.title} has {before:,}: too much of it is gone{most}",
                         **place,
                     )
+
+
+def beyond(trial: Trial) -> list[tuple[str, str]]:
+    """Give what is larger than devices can hold: (sentence, file of the payload, or "")."""
+    limits, payload = trial.settings.size, trial.candidate.manifest.payload
+    found: list[tuple[str, str]] = []
+    if payload.unpacked > limits.payload_mb * MB:
+        found.append((f"it unpacks to {payload.unpacked / MB:,.1f} MB, {limits.payload_mb} are allowed", ""))
+    if payload.files > limits.files:
+        found.append((f"it holds {payload.files:,} files, {limits.files:,} are allowed", ""))
+    for name, size in sorted(_sizes(trial.candidate.content).items()):
+        if size > limits.file_mb * MB:
+            found.append((f"the file has {size / MB:,.1f} MB, {limits.file_mb} are allowed", name))
+    return found
 
 
 def _most_changed(trial: Trial, edition: Edition) -> tuple[str, int]:
