@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -33,7 +34,7 @@ GOOD = [f"{name}:0:*:{mark.hex()}" for name, mark in MARKS.items()]
 
 
 def content(place: Path, lines: list[str]) -> Path:
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     (place / "sig.ndb").write_text("\n".join(lines) + "\n")
     return place
 
@@ -87,6 +88,50 @@ def test_a_defective_release_is_refused_with_its_line(
 ) -> None:
     failed, said = tried(tmp_path, lines, *only)
     assert failed == {only[-1]} and any(line.startswith(says) for line in said), said
+
+
+@CLAMAV
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("quiet.ign2", "Tide.Two\n", "Tide.Two in quiet.ign2 lets something through"),
+        (
+            "quiet.fp",
+            f"{hashlib.md5(b'xx' + MARKS['Tide.Two'] + b'xx').hexdigest()}:31:letter\n",
+            "letter in quiet.fp lets",
+        ),
+    ],
+)
+def test_a_list_that_lets_things_through_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / name).write_text(text)
+    failed, said = tried(tmp_path, GOOD, "load", "detections")
+    assert failed == {"detections"} and said[0].startswith(f"detections: {name}:1: ") and says in said[0], said
+
+
+@CLAMAV
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ('rule f { strings: $a = "xyz" condition: $b }', 2, 'it leaves the rule out: undefined string "$b"'),
+        ("rule f { condition: uint32(0) == 0x464c457f }", 2, "yara rule contains no supported strings"),
+    ],
+)
+def test_rules_that_clamav_leaves_out_in_silence_are_refused(tmp_path: Path, text: str, line: int, says: str) -> None:
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "more.yar").write_text(f"// rules\n{text}\n")
+    failed, said = tried(tmp_path, GOOD, "load")
+    assert failed == {"load"} and said[0].startswith(f"load: more.yar:{line}: ClamAV") and says in said[0], said
+
+
+@CLAMAV
+def test_a_digest_of_a_benign_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    letter = b"an ordinary letter of this device\n"
+    (tmp_path / "candidate").mkdir()
+    text = f"# digests\n{hashlib.md5(letter).hexdigest()}:{len(letter)}:Tide.Letter\n"
+    (tmp_path / "candidate" / "digests.hdb").write_text(text)
+    failed, said = tried(tmp_path, GOOD, "load", "benign")
+    assert failed == {"benign"} and said[0].startswith("benign: digests.hdb:2: rule Tide.Letter takes"), said
 
 
 def test_local_sockets_lead_to_ones_own_processes_and_nowhere_else(tmp_path: Path) -> None:

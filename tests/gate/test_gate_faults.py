@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.gate.cases import FAULTS, Case, failed, try_case
+from tests.gate.cases import ACTIVATE, FAULTS, SETTINGS, Case, failed, try_case
 
 from tidegate.gate.port import load_checks
 from tidegate.gate.report import refusal
@@ -43,3 +44,36 @@ def test_a_fault_is_caught_by_the_check_for_it_and_by_no_other(check: str, whole
     lines = refusal([results[check]])
     assert any(case.says in each for each in lines), lines
     assert all(each.startswith(f"{check}: ") for each in lines)
+
+
+DEVICE = {
+    "left outside": (
+        f"{ACTIVATE}echo '* * * * * root true' > /etc/cron.d/own || true\n",
+        "lifecycle: deactivate: getting rid of it does not work: still there after deactivation: /etc/cron.d/own",
+    ),
+    "fills the disk": (
+        f'{ACTIVATE}head -c 10000000000 /dev/zero > "$1/big" 2>/dev/null || true\n',
+        "lifecycle: activate: activation does not work: it filled the ",
+    ),
+    "hangs": (f"{ACTIVATE}sleep 3600\n", "lifecycle: activate: activation does not work: "),
+    "needs the network": (
+        f"set -e\n{ACTIVATE}python3 -c 'import socket; socket.socket()'\n",
+        "lifecycle: activate: activation does not work: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DEVICE)
+def test_what_activation_does_to_a_device_is_seen(what: str, tmp_path: Path) -> None:
+    activate, says = DEVICE[what]
+    settings = replace(SETTINGS, driver={"timeout_s": "3"})
+    results = try_case(Case(activate=activate, settings=settings), tmp_path, "lifecycle")
+    lines = refusal([results["lifecycle"]])
+    assert failed(results) == {"lifecycle"} and lines[0].startswith(says), lines
+
+
+def test_what_activation_writes_outside_is_told_even_if_it_is_taken_away_again(tmp_path: Path) -> None:
+    case = Case(activate=f"{ACTIVATE}touch /etc/own\n", deactivate='rm -f "$1/active" /etc/own\n')
+    result = try_case(case, tmp_path, "lifecycle")["lifecycle"]
+    (told,) = [each.sentence for each in result.findings]
+    assert result.result == "WARNED" and "where no rollback looks: /etc/own" in told

@@ -103,6 +103,8 @@ def test_a_reload_keeps_the_process_and_scans_all_the_while(device: Device) -> N
     [
         ({"own.ndb": "no signature\n"}, "own.ndb"),
         ({**GOOD, "more.hdb": "zz:1:x\n"}, "more.hdb"),
+        ({**GOOD, "more.yar": 'rule f { strings: $a = "x" condition: $b }\n'}, "leaves a rule out"),
+        ({**GOOD, "more.yar": "rule f { condition: filesize > 0 }\n"}, "leaves a rule out"),
         ({"own.txt": "x"}, "no file has a name that ClamAV loads"),
         ({"below/own.ndb": "x"}, "no file has a name that ClamAV loads"),
         ({"tidegate.hsb": "x"}, "own name"),

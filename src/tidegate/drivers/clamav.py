@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,10 @@ CHECK_S, CHECK_MEMORY_MB = 300.0, 4096
 COUNT_S = 10.0
 SHAM_S = 0.3
 """What a reload takes where nothing is installed that could be reloaded."""
+
+
+_LEFT_OUT = re.compile(r"yyerror\(\)|skipping YARA\.")
+"""A YARA rule that ClamAV cannot use stops nothing: it goes on without it, and ends well."""
 
 
 class ClamavDriver:
@@ -53,6 +58,9 @@ class ClamavDriver:
             limited = f"it was stopped by its limits ({ending(done.returncode)})"
             said = _said(done.stderr.decode(errors="replace"), payload) if done.returncode > 0 else limited
             raise DriverError(f"{what}: {said}")
+        left_out = [line for line in done.stderr.decode(errors="replace").splitlines() if _LEFT_OUT.search(line)]
+        if left_out:
+            raise DriverError(f"{what}: ClamAV leaves a rule out: {_said('Error: ' + left_out[0], payload)}")
 
     def ready(self, place: Place) -> None:
         """Refuse a device without ClamAV, and settings that are wrong. Raises DriverError."""

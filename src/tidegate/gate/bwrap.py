@@ -14,6 +14,8 @@ from tidegate.gate.jobs import Job
 _USERS = range(2_000_000_000, 2_100_000_000)
 """User ids that no system hands out; each run as root takes one, so that limits per user are limits per run."""
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_PARTS = 32
+"""Each writable directory of its own has this part of what a run may write."""
 _ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
 
 
@@ -53,7 +55,7 @@ def _places(job: Job, also: Sequence[Path]) -> list[str]:
             words += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             words += ["--ro-bind", path, path]
-    words += ["--perms", "0755", "--dir", "/etc"]
+    words += _writable(job) if job.writable else ["--perms", "0755", "--dir", "/etc"]
     words += [word for path in _ETC for word in ("--ro-bind-try", path, path)]
     words += ["--proc", "/proc", "--dev", "/dev"]
     words += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--perms", "1777", "--size", "1048576"]
@@ -66,6 +68,15 @@ def _places(job: Job, also: Sequence[Path]) -> list[str]:
         words += ["--ro-bind", str(source), place]
     # What bubblewrap made to mount things in could be filled without a bound.
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def _writable(job: Job) -> list[str]:
+    size = str(max(job.limits.disk_mb // _PARTS, 1) << 20)
+    words: list[str] = []
+    for place in job.writable:
+        inside = any(place.startswith(f"{other}/") for other in job.writable)
+        words += ["--perms", "1777", *(["--dir", place] if inside else ["--size", size, "--tmpfs", place])]
+    return words
 
 
 def own_places() -> list[Path]:

@@ -16,6 +16,12 @@ from tidegate.gate.port import Seen
 from tidegate.gate.trial import Edition, Trial
 
 PROBE_S = "1"
+WRITABLE = (
+    "/etc", "/etc/cron.d", "/etc/init.d", "/etc/profile.d", "/etc/systemd", "/etc/systemd/system", "/var", "/var/lib",
+    "/var/cache", "/var/log", "/var/spool", "/var/spool/cron", "/var/tmp", "/home", "/home/user", "/root", "/opt",
+    "/srv", "/run", "/run/lock", "/boot",
+)  # fmt: skip
+"""Where a release could write on a device besides its own directory: here it may, and what is left there is seen."""
 _CURRENT = "{current}/"
 YARA_SETTINGS = {"watch": "/tmp/watch", "quarantine": "/tmp/quarantine", "interval_s": "0.1", "start_s": "90"}
 
@@ -50,15 +56,17 @@ def drive(
         "manifests": {digest: plain(manifest) for digest, (manifest, _) in editions.items()},
         "steps": [[step.what, step.about] for step in steps],
         "go_on": go_on,
+        "outside": WRITABLE,
     }
     read = [(place, f"/slots/{digest}") for digest, (_, place) in editions.items()]
     read += [((trial.base / name).resolve(), str((trial.base / name).resolve())) for name in trial.settings.read]
     if trial.settings.device:
         read.append(((trial.base / trial.settings.device).resolve(), "/device"))
-    limits = replace(trial.runner.limits, disk_mb=max(trial.runner.limits.disk_mb, 64))
+    room_mb = max(trial.runner.limits.disk_mb, 64)
+    limits = replace(trial.runner.limits, disk_mb=room_mb, file_mb=room_mb)
     words = (sys.executable, "-B", "-m", "tidegate.gate.inside.drive")
     talks = driver == "clamav"  # the driver asks its clamd by a local socket
-    ran = trial.runner.run(Job(words, tuple(read), json.dumps(asked).encode(), {}, limits, talks))
+    ran = trial.runner.run(Job(words, tuple(read), json.dumps(asked).encode(), {}, limits, talks, WRITABLE))
     found: list[Came] = []
     for line in ran.stdout.decode(errors="replace").splitlines():
         try:
@@ -91,7 +99,8 @@ def judge(
 def _program(manifest: Manifest, came: Came) -> tuple[str, int]:
     """Give the payload's own program that a step ran, and the line that it complains of; "" and 0 where it has none."""
     what = came.step.what
-    programs = {"activate": manifest.activate, "deactivate": manifest.deactivate, "quiet": manifest.deactivate}
+    programs = {"activate": manifest.activate, "deactivate": manifest.deactivate, "quiet": manifest.deactivate,
+                "outside": manifest.activate, "left": manifest.deactivate}  # fmt: skip
     words = programs.get(what, ())
     name = next((word.removeprefix(_CURRENT) for word in words if word.startswith(_CURRENT)), "")
     complained = re.search(rf"{re.escape(name)}: (?:line )?(\d+):", came.said) if name else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from tidegate.core.errors import Refused
@@ -21,6 +22,8 @@ SUFFIXES = (
 _SCAN = ("clamscan", "--database=" + PAYLOAD, "--infected", "--no-summary", "--stdout", "--allmatch")
 _QUIET = ("--official-db-only=no", "--max-filesize=64M", "--max-scansize=256M", "--tempdir=/tmp")
 _LINE = re.compile(r"at line (\d+)")
+_YARA = re.compile(r"yyerror\(\): (?:\S*?payload/)?(\S+) line (\d+) ([^\n]*)")
+_SKIPPED = re.compile(r"skipping YARA\.(\w+)")
 _FILE = re.compile(r"Can't load \S*?payload/(\S+?):")
 
 
@@ -62,7 +65,17 @@ class ClamavInterpreter(CommandInterpreter):
         """Let clamscan take the signatures and look at one small file: it fails on a database that it cannot read."""
         if not self.content_files(payload):
             return Loaded(False, sentence="the payload holds no signatures that ClamAV knows by their suffix")
-        return super().load(payload)
+        found = super().load(payload)
+        skipped = _SKIPPED.search(found.sentence)
+        if skipped is None:
+            return found
+        for name in self.content_files(payload):
+            rule = re.search(
+                rf"\brule\s+{re.escape(skipped[1])}\b", (payload / name).read_bytes().decode(errors="replace")
+            )
+            if rule is not None:
+                return replace(found, file=name, line=rule.string.count("\n", 0, rule.start()) + 1)
+        return found
 
     def match(self, line: str) -> Match | None:
         """Read clamscan's line `PATH: NAME FOUND`."""
@@ -73,9 +86,21 @@ class ClamavInterpreter(CommandInterpreter):
 
     def _taken(self, ran: Ran) -> Loaded:
         loaded = super()._taken(ran)
-        if loaded.ok or loaded.crashed:
+        if loaded.ok:
+            return _left_out(ran) or loaded
+        if loaded.crashed:
             return loaded
         line = _LINE.search(ran.stderr)
         file = _FILE.search(ran.stderr)
         sentence = " ".join(ran.stderr.replace("LibClamAV Error: ", "").split())[:300] or loaded.sentence
         return Loaded(False, sentence=sentence, file=file[1] if file else "", line=int(line[1]) if line else 0)
+
+
+def _left_out(ran: Ran) -> Loaded | None:
+    """See whether it left rules out and went on: devices would run without them, and nobody would know."""
+    if wrong := _YARA.search(ran.stderr):
+        return Loaded(False, sentence=f"it leaves the rule out: {wrong[3]}", file=wrong[1], line=int(wrong[2]))
+    if _SKIPPED.search(ran.stderr):
+        line = next(line for line in ran.stderr.splitlines() if _SKIPPED.search(line))
+        return Loaded(False, sentence=f"it leaves the rule out: {line.partition(': ')[2]}")
+    return None

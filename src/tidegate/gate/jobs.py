@@ -28,7 +28,8 @@ class Job:
     """One run: a command, what it may read besides the system (source -> place inside), its input and its limits.
 
     `local_sockets`: its processes may talk to each other by AF_UNIX sockets, as a daemon of its own needs; to nothing
-    outside, for the sandbox has a network namespace and files of its own.
+    outside, for the sandbox has a network namespace and files of its own. `writable`: directories that are its own,
+    empty and in memory, where a device's programs could write; one within another stands behind it.
     """
 
     command: tuple[str, ...]
@@ -37,6 +38,7 @@ class Job:
     env: dict[str, str] = field(default_factory=lambda: {})
     limits: Limits = Limits()
     local_sockets: bool = False
+    writable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,15 +84,19 @@ def ordinary_files() -> dict[str, bytes]:
         "one-line.txt": b"High water at noon.\n",
         "letter-utf-16.txt": _WORDS.decode().encode("utf-16"),
     }
-    made |= {"program.exe": _pe(0x14C, 0x102), "program-64.exe": _pe(0x8664, 0x22), "library.dll": _pe(0x8664, 0x2022)}
-    made |= {"driver.sys": _pe(0xAA64, 0x22, subsystem=1), "letter.txt.gz": gzip.compress(_WORDS, mtime=0)}
+    made |= {
+        "program.exe": windows_program(0x14C, 0x102),
+        "program-64.exe": windows_program(0x8664, 0x22),
+        "library.dll": windows_program(0x8664, 0x2022),
+    }
+    made |= {"driver.sys": windows_program(0xAA64, 0x22, subsystem=1), "letter.txt.gz": gzip.compress(_WORDS, mtime=0)}
     made["letter.docx"] = _zip({"[Content_Types].xml": _TEXTS["data.xml"], "word/document.xml": _TEXTS["data.xml"]})
     made["program.jar"] = _zip({"META-INF/MANIFEST.MF": "Manifest-Version: 1.0\r\n", "Tides.class": "\xca\xfe"})
     made["picture.png"] = _png()
     return made
 
 
-def _pe(machine: int, characteristics: int, subsystem: int = 3) -> bytes:
+def windows_program(machine: int = 0x14C, characteristics: int = 0x102, subsystem: int = 3) -> bytes:
     """Write a Windows program of two sections that does nothing. Its layout: Microsoft's PE format, COFF and optional
     headers."""
     wide = machine != 0x14C

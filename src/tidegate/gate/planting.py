@@ -11,7 +11,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from tidegate.gate.clam_texts import bodies_of, has_bodies
 from tidegate.gate.corpus import Corpus, directory_corpus
+from tidegate.gate.ordinary import windows_program
 from tidegate.gate.sources import Source, hexes_of, texts_of
 
 MOST_RULES = 3000
@@ -40,6 +42,8 @@ def samples_of(source: Source) -> dict[str, bytes]:
     other case where case is said not to matter; `wide`: in 16 bits a letter alone; `one` and `within`:
     one of them by itself, in either way; `most`: all but the last.
     """
+    if has_bodies(source.file):
+        return _signature_samples(source)
     whole: list[bytes] = []
     inside: list[bytes] = []
     wide: list[bytes] = []
@@ -69,6 +73,18 @@ def samples_of(source: Source) -> dict[str, bytes]:
         forms["most"] = b"\0".join(parts[:-1]) + b"\0"
     head = _head(source.text.rpartition("condition")[2].lower())
     return {form: (head + data)[:MOST_BYTES] for form, data in forms.items()}
+
+
+def _signature_samples(source: Source) -> dict[str, bytes]:
+    """Do it for a ClamAV signature: all of its bodies, behind a program's header or further on, and each alone."""
+    target, bodies = bodies_of(source.file, source.text)
+    if not bodies:
+        return {}
+    head = {1: windows_program(), 6: _ELF}.get(target, b"")
+    forms = {"whole": head + b"\0".join(bodies) + b"\0", "inside": head + b"x" * 99 + b"xx".join(bodies) + b"x" * 99}
+    if len(bodies) > 1:
+        forms |= {f"one{number}": head + body for number, body in enumerate(bodies[:MOST_ALONE])}
+    return {form: data[:MOST_BYTES] for form, data in forms.items()}
 
 
 def _wide(text: bytes) -> bytes:

@@ -40,7 +40,7 @@ def sweep(trial: Trial, edition: Edition, corpora: Sequence[Corpus], say: Say, w
     corpus_key = [corpus.digest for corpus in corpora]
     if not interpreter.separable:
         found = _scan(trial, edition, None, corpora, say, what)
-        return Swept(found.matches, found.trouble, found.bytes, len(_files(corpora)), 0, len(names))
+        return Swept(found.matches, _trouble(found, edition), found.bytes, len(_files(corpora)), 0, len(names))
     keys = {
         name: ["sweep", digest, name, trial.interpreter_inputs(), corpus_key]
         for name, digest in digests(edition.content, names).items()
@@ -61,7 +61,14 @@ def sweep(trial: Trial, edition: Edition, corpora: Sequence[Corpus], say: Say, w
             mine = sorted([match.sample, match.rule] for match in found.matches if match.file == name)
             trial.cache.put(keys[name], mine)
     matches = (*known, *found.matches)
-    return Swept(matches, found.trouble, found.bytes, len(_files(corpora)), len(names) - len(new), len(new))
+    return Swept(matches, _trouble(found, edition), found.bytes, len(_files(corpora)), len(names) - len(new), len(new))
+
+
+def _trouble(found: Scanned, edition: Edition) -> tuple[tuple[str, str], ...]:
+    """Give what kept files from being looked at; where content was not taken, none was."""
+    if found.loaded.ok:
+        return found.trouble
+    return (*found.trouble, ("", f"{edition.title} was not taken: {found.loaded.sentence}"))
 
 
 def _files(corpora: Sequence[Corpus]) -> list[tuple[str, int]]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.gate.clam_texts import bodies_of, has_bodies
+
 _RULE = re.compile(r"^[ \t]*(?:(?:private|global)[ \t]+)*rule[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _IN_COMMENT = re.compile(r"^[ \t/*]*(?:(?:private|global)[ \t]+)*rule[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _BLANK = re.compile(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
@@ -17,6 +19,8 @@ _TEXT = re.compile(r'(\$\w*)\s*=\s*"((?:\\.|[^"\\\n])*)"([^\n]*)')
 _HEX = re.compile(r"(\$\w*)\s*=\s*\{([^{}]*)\}")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
 _PLAIN_ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", '"': b'"', "\\": b"\\"}
+_NAME_IS_THIRD = (".hdb", ".hdu", ".hsb", ".hsu", ".mdb", ".mdu", ".msb", ".msu", ".imp", ".fp", ".sfp", ".ign")
+"""ClamAV's files of digests: DIGEST:SIZE:NAME, or SIZE:DIGEST:NAME."""
 YARA_SUFFIXES = (".yar", ".yara")
 BINARY_BYTES = 4096
 """A file with a zero byte in its first ones is no text, and has no items to name."""
@@ -71,8 +75,10 @@ def commented(text: str) -> int:
 
 def _lines(file: str, text: str) -> list[Source]:
     found: list[Source] = []
+    behind = Path(file).suffix.lower() in _NAME_IS_THIRD
     for number, line in enumerate(text.splitlines(), start=1):
-        name = re.split(r"[:;|,\t]", line, maxsplit=1)[0].strip()
+        parts = re.split(r"[:;|,\t=]", line, maxsplit=3)
+        name = parts[2 if behind and len(parts) > 2 else 0].strip()
         if name and not line.startswith("#"):
             found.append(Source(file, name[:100], number, line))
     return found
@@ -80,6 +86,8 @@ def _lines(file: str, text: str) -> list[Source]:
 
 def words_of(source: Source) -> list[bytes]:
     """Give the plain texts and bytes that a rule looks for; patterns with holes have their holes filled with zeros."""
+    if has_bodies(source.file):
+        return bodies_of(source.file, source.text)[1]
     found = [unescape(match[2]) for match in _TEXT.finditer(source.text)]
     found += hexes_of(source)
     return [word for word in found if word] or ([source.text.encode()[:200]] if ":" in source.text[:80] else [])

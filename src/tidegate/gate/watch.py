@@ -47,7 +47,7 @@ def resident_mb(pids: list[int]) -> float:
     return pages * _PAGE / (1 << 20)
 
 
-def held_mb(pids: list[int]) -> float:
+def held_mb(pids: list[int], places: Iterable[str] = _IN_MEMORY) -> float:
     """Give an upper bound of what the kernel holds for a run, in MB. The first process stands outside the sandbox.
 
     Each socket of its network namespace counts as full: a sandboxed process may not make its buffer larger.
@@ -56,14 +56,14 @@ def held_mb(pids: list[int]) -> float:
         with suppress(OSError, ValueError, IndexError):
             with open(f"/proc/{pid}/net/sockstat", encoding="ascii") as file:
                 sockets = int(file.readline().split()[2])
-            return (sockets * _socket_bytes() + _entries(pid) * _ENTRY_BYTES) / (1 << 20)
+            return (sockets * _socket_bytes() + _entries(pid, places) * _ENTRY_BYTES) / (1 << 20)
     return 0.0
 
 
-def _entries(pid: int) -> int:
+def _entries(pid: int, places: Iterable[str]) -> int:
     """Count the files, with content or without, that a run has in memory."""
     found = 0
-    for place in _IN_MEMORY:
+    for place in places:
         with suppress(OSError):  # an ordinary user may not look into every process
             inside = f"/proc/{pid}/root{place}"
             if os.stat(inside).st_dev != os.stat(place).st_dev:  # the same while bubblewrap is still at work
@@ -97,7 +97,7 @@ def attend(process: subprocess.Popen[bytes], job: Job, began: float, heard: Call
                 now = time.monotonic()
                 if now - looked >= POLL_S:
                     looked, pids = now, family(process.pid)
-                    peak_mb = max(peak_mb, resident_mb(pids) + held_mb(pids))
+                    peak_mb = max(peak_mb, resident_mb(pids) + held_mb(pids, (*_IN_MEMORY, *job.writable)))
                 stopped = stopped or _excess(limits, now - began, peak_mb, said.values())
                 if stopped:
                     break

@@ -139,6 +139,12 @@ def _regular_files(directory: Path) -> list[str]:
             continue
         if not stat.S_ISREG(mode):
             raise BadInput(f"{name!r} is a link or a device; a payload holds regular files only")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadInput(
+                f"{os.fsencode(name)!r} is no UTF-8 name, and not every system can hold it; rename the file"
+            ) from None
         names.append(name)
     _check_names(names)
     return sorted(names)

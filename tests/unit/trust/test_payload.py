@@ -95,6 +95,10 @@ def test_what_cannot_be_packed_is_named(tmp_path: Path) -> None:
     os.mkfifo(tree(tmp_path / "pipe", {"a": b"a"}) / "p")
     with pytest.raises(BadInput, match="'p' is a link or a device"):
         pack_payload(tmp_path / "pipe")
+    no_text = tree(tmp_path / "no-text", {"a": b"a"})
+    Path(os.fsdecode(os.fsencode(no_text) + b"/\xff.yar")).write_bytes(b"b")
+    with pytest.raises(BadInput, match=r"xff.yar' is no UTF-8 name"):
+        pack_payload(no_text)
     with pytest.raises(BadInput, match="at most"):
         pack_payload(tree(tmp_path / "big", {"a": b"aaaa"}), limit=3)
     with pytest.raises(BadInput, match="every system"):

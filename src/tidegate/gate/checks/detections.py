@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tidegate.core.wire import plain
 from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.scanning import sweep, where
-from tidegate.gate.sources import find_item
+from tidegate.gate.scanning import suspect, sweep, where
+from tidegate.gate.sources import Source, find_item
 from tidegate.gate.trial import Edition, Trial
 
 MOST_SHOWN = 20
 _GLOBAL = re.compile(r"\s*(?:private\s+)?global\s")
+_SILENCING = (".ign", ".ign2", ".fp", ".sfp")
+"""ClamAV's lists of signatures and files to let through."""
 _FORMS = {
     "whole": "all that it looks for, from the start of the file",
     "inside": "all that it looks for, within other text",
@@ -23,6 +26,17 @@ _FORMS = {
     "within": "one of its texts alone, within other text",
     "most": "all of its texts but the last",
 }
+
+
+def _rule_named(name: str, sources: Mapping[str, Source]) -> Source | None:
+    """Find an item that detects by its name, and none that lets something of this name through."""
+    return find_item({k: each for k, each in sources.items() if not each.file.lower().endswith(_SILENCING)}, name)
+
+
+def _suspicion(beside: Source, lost: str) -> tuple[bool, bool, bool]:
+    """Order what may have silenced a rule: first what can, and names it."""
+    silences = beside.file.lower().endswith(_SILENCING)
+    return not (silences and beside.name == lost), not silences, _GLOBAL.match(beside.text) is None
 
 
 def _form(sample: str) -> str:
@@ -59,6 +73,8 @@ class DetectionsCheck:
             seen.skipped = "there are no planted samples: name some (--planted DIRECTORY)"
             return
         now = sweep(trial, trial.candidate, corpora, say, "planted samples")
+        for sample, sentence in now.trouble:
+            seen.fail(f"it could not be looked at: {sentence}", **suspect(trial, sample, corpora))
         found: dict[str, set[str]] = {}
         for match in now.matches:
             found.setdefault(match.sample, set()).add(match.rule)
@@ -77,6 +93,10 @@ class DetectionsCheck:
         baseline = trial.baselines[0]
         corpora = [corpus for corpus in (*trial.planted_corpora, trial.made_samples) if corpus.files]
         before = sweep(trial, baseline, corpora, say, f"the same with {baseline.title}")
+        for sample, sentence in before.trouble:
+            seen.fail(
+                f"what {baseline.title} finds in it is not known, so there is no comparison: {sentence}", sample=sample
+            )
         held: dict[str, set[tuple[str, str]]] = {}
         for match in before.matches:
             held.setdefault(match.sample, set()).add((match.file, match.rule))
@@ -110,11 +130,18 @@ class DetectionsCheck:
         """Give the place to look at: the rule itself, or what has changed beside it where its own words have not."""
         key = f"{lost.file}:{lost.rule}"
         own, was = trial.sources.get(key), trial.sources_of(baseline).get(key)
-        beside = [each for each in trial.changed_sources().values() if each.file == lost.file]
+        alone = trial.need_interpreter().separable
+        beside = [each for each in trial.changed_sources().values() if each.file == lost.file or not alone]
+        if own is None and was is None:  # ClamAV does not say which file a signature came from
+            own, was = (_rule_named(lost.rule, sources) for sources in (trial.sources, trial.sources_of(baseline)))
         if own is None or was is None or own.text != was.text or not beside:
             return where(trial, lost), ""
-        first = next((each for each in beside if _GLOBAL.match(each.text)), beside[0])
-        says = "decides on all rules of its file" if _GLOBAL.match(first.text) else "is new or has changed beside it"
+        first = min(beside, key=lambda each: _suspicion(each, lost.rule))
+        says = "is new or has changed beside it"
+        if _GLOBAL.match(first.text):
+            says = "decides on all rules of its file"
+        elif first.file.lower().endswith(_SILENCING):
+            says = f"in {first.file} lets something through"
         place = {"file": first.file, "line": first.line, "rule": first.name, "sample": lost.sample}
         return place, f"; that rule is as it was, but {first.name} {says}"
 
@@ -124,7 +151,7 @@ class DetectionsCheck:
         gone = sorted(name for name in retired if not any(fnmatchcase(name, pattern) for pattern in own.retired))
         if retired:
             some = ", ".join(sorted(retired)[:5])
-            seen.note(f"{len(retired)} rules of {baseline.title} are gone, with what they detected: {some}")
+            seen.warn(f"{len(retired)} rules of {baseline.title} are gone, with what they detected: {some}")
         before = trial.sources_of(baseline)
         if len(gone) <= own.may_go * len(before):
             return

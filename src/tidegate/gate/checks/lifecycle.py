@@ -42,9 +42,11 @@ class LifecycleCheck:
             Step("probe", PROBE_S),
             Step("sham"),
             Step("probe", "0"),
+            Step("outside"),
             Step("deactivate"),
             Step("point", ""),
             Step("quiet"),
+            Step("left"),
         ]
         words = {
             0: "the driver's check",
@@ -53,11 +55,15 @@ class LifecycleCheck:
             4: "health through the soak",
             5: "the sham (a restart that changes nothing)",
             6: "health after the sham",
-            7: "deactivation",
-            9: "getting rid of it",
+            8: "deactivation",
+            10: "getting rid of it",
+            11: "getting rid of it",
         }
         came = drive(trial, editions_of(trial.candidate), steps)
         judge(came, steps, seen, words, trial.candidate.manifest)
+        written = next((each.said for each in came if each.step.what == "outside"), "")
+        if written:
+            seen.warn(f"activation writes outside the component's own directory, where no rollback looks: {written}")
         health = next((each.said for each in came if each.step.what == "probe"), "")
         seen.figures |= {"steps": len(came), "health": health[:300]}
         say(1.0, "")

@@ -17,7 +17,8 @@ from tidegate.gate.interpreters import Files, Places
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.trial import Edition, Trial, digests
 
-LEAST_PAIRS = 3
+LEAST_PAIRS, MOST_TIMES = 3, 3
+"""Where it is not clear after the pairs of the settings, up to so many times as many are measured."""
 SMALL_SHARE = 0.2
 """Up to so much of the content changed, the changed files alone are measured, and the rest counts as it did."""
 LEAST_S, LEAST_MB = 0.02, 8.0
@@ -40,6 +41,12 @@ def interval(ratios: Sequence[float], confidence: float) -> tuple[float, float, 
     mean = float(logs.mean())
     half = float(stats.t.ppf((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def _clear(ratios: Sequence[float], limit: float, confidence: float) -> bool:
+    """Say whether a ratio is on one side of its limit, for what has been measured so far."""
+    _, low, high = interval(ratios, confidence)
+    return high < limit or low > limit
 
 
 class ResourcesCheck:
@@ -72,7 +79,7 @@ class ResourcesCheck:
             for name, floor in (("load", LEAST_S), ("scan", LEAST_S), ("memory", LEAST_MB)):
                 ratios[name].append(max(getattr(new, name), floor) / max(getattr(old, name), floor))
             if number >= LEAST_PAIRS and all(
-                interval(ratios[name], own.confidence)[2] < getattr(own, name) for name in WORDS
+                _clear(ratios[name], getattr(own, name), own.confidence) for name in WORDS
             ):
                 break
         baseline = trial.baselines[0].title
@@ -87,7 +94,10 @@ class ResourcesCheck:
                     **self._suspect(trial, name),
                 )
             elif high > limit and mean > limit:
-                seen.warn(f"{words} may be above {limit:g} times that of {baseline}: {low:.2f} to {high:.2f}")
+                seen.warn(
+                    f"{words} may be above {limit:g} times that of {baseline}: {low:.2f} to {high:.2f} after"
+                    f" {len(ratios[name])} pairs; let it run on a machine with less else to do"
+                )
         seen.figures["pairs"] = len(ratios["scan"])
 
     def _pairs(self, trial: Trial, say: Say) -> Any:
@@ -95,7 +105,7 @@ class ResourcesCheck:
         old, new = trial.baselines[0], trial.candidate
         files, places = sample(trial)
         parts = self._parts(trial, old, new, files, places)
-        pairs = max(trial.settings.resources.pairs, LEAST_PAIRS)
+        pairs = MOST_TIMES * max(trial.settings.resources.pairs, LEAST_PAIRS)
         for number in range(pairs):
             say(number / pairs, f"pair {number + 1} of {pairs}")
             turn = [(old, 0), (new, 1)] if number % 2 == 0 else [(new, 1), (old, 0)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
-from tidegate.gate.sources import Source, commented
+from tidegate.gate.sources import MOST_TEXT, Source, commented
 from tidegate.gate.trial import Trial, digests
 from tidegate.trust.payload import describe_payload
 
@@ -88,19 +88,13 @@ class SchemaCheck:
             seen.fail("the payload holds nothing that its interpreter reads")
         items = trial.sources
         seen.figures["items"] = len(items)
+        holds = {item.file for item in items.values()}
         for name in names:
-            data, rules = (root / name).read_bytes(), name.lower().endswith((".yar", ".yara"))
+            data = (root / name).read_bytes()
             if not data.strip(b" \t\r\n\0"):
                 seen.fail("the file is empty, or zeros alone", file=name)
-            elif rules and (mark := next((what for start, what in _MARKS.items() if data.startswith(start)), "")):
-                seen.fail(f"the file begins with {mark}; save it as UTF-8 without one", file=name, line=1)
-            elif rules and b"\0" in data:
-                line = data.count(b"\n", 0, data.index(b"\0")) + 1
-                seen.fail("the file is text and holds a zero byte: what reads it may stop there", file=name, line=line)
-            elif rules and not any(item.file == name for item in items.values()):
-                line = commented(data.decode(errors="replace"))
-                why = "; what stands in comments is none" if line else ""
-                seen.fail(f"the file declares no rule{why}", file=name, line=line)
+            elif name.lower().endswith((".yar", ".yara")) and (wrong := _text_fault(data, name in holds)):
+                seen.fail(wrong[0], file=name, line=wrong[1])
         self._unread(trial, seen)
         self._twice(trial, seen)
 
@@ -145,6 +139,20 @@ class SchemaCheck:
             if digest in twins:
                 seen.warn(f"the file is the same as {twins[digest]}", file=name)
             twins.setdefault(digest, name)
+
+
+def _text_fault(data: bytes, holds_rules: bool) -> tuple[str, int] | None:
+    """Give what is wrong with a file of rules as a text, and its line."""
+    for start, what in _MARKS.items():
+        if data.startswith(start):
+            return f"the file begins with {what}; save it as UTF-8 without one", 1
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        return "the file is text and holds a zero byte: what reads it may stop there", line
+    if holds_rules or len(data) > MOST_TEXT:
+        return None
+    line = commented(data.decode(errors="replace"))
+    return "the file declares no rule" + ("; what stands in comments is none" if line else ""), line
 
 
 def _by_name(sources: dict[str, Source]) -> dict[str, list[Source]]:

@@ -2,7 +2,7 @@
 
 It reads one JSON object: {driver, component, settings, manifests: {digest: manifest}, steps: [[step, argument], ...]};
 contents lie at /slots/DIGEST. Steps: check DIGEST, point DIGEST (or "" for absent), ready, activate, probe SECONDS,
-sham, deactivate, quiet. It prints one JSON object a step and ends with the first that fails.
+sham, outside, deactivate, quiet, left. It prints one JSON object a step and ends with the first that fails.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ HOME = Path("/tmp/component")
 SLOTS = Path("/slots")
 PROBE_S = 0.3
 GONE_WITHIN_S = 3.0
+LEAST_FREE = 0.02
+MAY_STAY = ("/var/log/", "/var/cache/", "/var/tmp/", "/run/")
+MOST_NAMED = 20
 
 
 class Stepper:
@@ -37,6 +40,9 @@ class Stepper:
         self.settings: dict[str, str] = asked["settings"]
         self.current, self.work = HOME / "current", HOME / "work"
         self.manifest: Manifest | None = None
+        self.writable: list[str] = [place for place in asked["outside"] if place.count("/") == 1]
+        self.before: set[str] = set()
+        self.before = set(self.written())
 
     def place(self) -> Place:
         return Place(self.component, self.current, self.work, self.manifest, self.settings)
@@ -62,6 +68,9 @@ class Stepper:
 
     def activate(self, _: str) -> str:
         self.driver.activate(self.place())
+        room = os.statvfs("/tmp")
+        if room.f_bavail < LEAST_FREE * room.f_blocks:
+            raise Unhealthy(f"it filled the {room.f_blocks * room.f_frsize >> 20} MB that it may write")
         return ""
 
     def sham(self, _: str) -> str:
@@ -94,6 +103,31 @@ class Stepper:
                 raise Unhealthy(f"still running after deactivation: {', '.join(left)}")
             time.sleep(0.05)
         return ""
+
+    def outside(self, _: str) -> str:
+        """Say what has been written outside the component's own directory."""
+        return _named(self.written())
+
+    def left(self, _: str) -> str:
+        """See that nothing of that is there any more; logs may stay."""
+        if found := [path for path in self.written() if not path.startswith(MAY_STAY)]:
+            raise Unhealthy(f"still there after deactivation: {_named(found)}")
+        return ""
+
+    def written(self) -> list[str]:
+        found: list[str] = []
+        for place in self.writable:
+            device = os.stat(place).st_dev
+            for above, directories, names in os.walk(place):
+                # What else is mounted there is the gate's own.
+                directories[:] = [name for name in directories if os.lstat(f"{above}/{name}").st_dev == device]
+                found += [f"{above}/{name}" for name in names if os.lstat(f"{above}/{name}").st_dev == device]
+        return sorted({path for path in found if path not in self.before})
+
+
+def _named(paths: list[str]) -> str:
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    return ", ".join(paths[:MOST_NAMED]) + more
 
 
 class Unhealthy(Exception):
