@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 NODES = 3
+LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
@@ -35,10 +36,10 @@ def place_name(place: Path) -> str:
     return f"t{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
 
 
-def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_open(host: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 120
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 0.5):
             return
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"it did not start:\n{log.read_text(errors='replace')[-2000:]}")
@@ -48,7 +49,8 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> N
 class PostgresqlServer:
     """PostgreSQL as anyone may have it: a role without privileges, passwords asked, fsync on."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = LOOPBACK) -> None:
+        self.host = host
         programs = postgresql_bin()
         assert programs is not None
         self.bin = programs
@@ -79,6 +81,8 @@ class PostgresqlServer:
         subprocess.run(
             [*words, "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True, cwd="/", **self.user
         )
+        with (self.data / "pg_hba.conf").open("a") as file:
+            file.write(f"host all all {host}/24 scram-sha-256\n")
         self.start()
         self.sql(f"CREATE ROLE tidegate LOGIN NOSUPERUSER PASSWORD '{self.password_file.read_text()}'")
         self.sql("CREATE DATABASE tidegate")
@@ -94,7 +98,7 @@ class PostgresqlServer:
             "-k",
             "",
             "-c",
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={self.host}",
         ]
         words += ["-c", "shared_buffers=32MB", "-c", "max_connections=40"]
         with self.log.open("ab") as file:
@@ -102,7 +106,7 @@ class PostgresqlServer:
                 words, stdout=file, stderr=file, cwd="/", start_new_session=True, **self.user
             )
         self.process: subprocess.Popen[bytes] = started
-        wait_until_open(self.port, self.process, self.log)
+        wait_until_open(self.host, self.port, self.process, self.log)
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -121,7 +125,7 @@ class PostgresqlServer:
         """Run one statement as the server's chief."""
         import psycopg
 
-        address = f"postgresql://chief@127.0.0.1:{self.port}/{database}"
+        address = f"postgresql://chief@{self.host}:{self.port}/{database}"
         with psycopg.connect(
             address, password=self.password_file.read_text(), autocommit=True, connect_timeout=30
         ) as db:
@@ -139,7 +143,7 @@ class PostgresqlServer:
         """The address of a log of this test's own."""
         name = place_name(place)
         self.sql(f"CREATE SCHEMA IF NOT EXISTS {name} AUTHORIZATION tidegate", database="tidegate")
-        return f"postgresql://tidegate@127.0.0.1:{self.port}/tidegate?options=-csearch_path%3D{name}"
+        return f"postgresql://tidegate@{self.host}:{self.port}/tidegate?options=-csearch_path%3D{name}"
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -156,7 +160,8 @@ class NatsCluster:
 
     password_file = None
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = LOOPBACK) -> None:
+        self.host = host
         self.place = Path(tempfile.mkdtemp(prefix="tidegate-nats-"))
         ports = free_ports(3 * NODES)
         self.ports, self.routes, self.watch = ports[:NODES], ports[NODES : 2 * NODES], ports[2 * NODES :]
@@ -166,21 +171,21 @@ class NatsCluster:
         for number in range(NODES):
             process = self.nodes[number]
             assert process is not None
-            wait_until_open(self.ports[number], process, self.place / f"{number}.log")
+            wait_until_open(host, self.ports[number], process, self.place / f"{number}.log")
 
     def start(self, number: int) -> None:
-        routes = ",".join(f"nats://127.0.0.1:{port}" for port in self.routes)
-        words = ["nats-server", "-a", "127.0.0.1", "-p", str(self.ports[number]), "-n", f"n{number}", "-js"]
+        routes = ",".join(f"nats://{self.host}:{port}" for port in self.routes)
+        words = ["nats-server", "-a", self.host, "-p", str(self.ports[number]), "-n", f"n{number}", "-js"]
         words += ["-m", str(self.watch[number])]
         words += ["-sd", str(self.place / f"store{number}"), "-cluster_name", "tidegate"]
-        words += ["-cluster", f"nats://127.0.0.1:{self.routes[number]}", "-routes", routes]
+        words += ["-cluster", f"nats://{self.host}:{self.routes[number]}", "-routes", routes]
         with (self.place / f"{number}.log").open("ab") as file:
             self.nodes[number] = subprocess.Popen(words, stdout=file, stderr=file)
 
     def healthy(self, number: int) -> bool:
         """Whether a node holds all that the others hold, by its own word."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.watch[number]}/healthz", timeout=2).status_code == 200
+            return httpx.get(f"http://{self.host}:{self.watch[number]}/healthz", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -194,7 +199,7 @@ class NatsCluster:
 
     def url(self, place: Path) -> str:
         """The address of a log of this test's own."""
-        return f"nats://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{place_name(place)}"
+        return f"nats://{','.join(f'{self.host}:{port}' for port in self.ports)}/{place_name(place)}"
 
     def close(self) -> None:
         for process in self.nodes:
@@ -213,8 +218,8 @@ def postgresql_bin() -> Path | None:
 _running: dict[str, PostgresqlServer | NatsCluster] = {}
 
 
-def store_server(name: str) -> PostgresqlServer | NatsCluster:
-    """Give the server of a kind, started once in a session; skips where the program is not installed."""
+def make_store(name: str, host: str = LOOPBACK) -> PostgresqlServer | NatsCluster:
+    """Start a server of a kind, for one test alone; skips where the program is not installed."""
     if name == "postgresql":
         pytest.importorskip("psycopg", reason="psycopg is not installed: tidegate[postgresql]")
         if postgresql_bin() is None:
@@ -223,8 +228,13 @@ def store_server(name: str) -> PostgresqlServer | NatsCluster:
         pytest.importorskip("nats", reason="nats-py is not installed: tidegate[nats]")
         if shutil.which("nats-server") is None:
             pytest.skip("NATS is not installed: apt install nats-server")
+    return PostgresqlServer(host) if name == "postgresql" else NatsCluster(host)
+
+
+def store_server(name: str) -> PostgresqlServer | NatsCluster:
+    """Give the server of a kind, started once in a session; skips where the program is not installed."""
     if name not in _running:
-        _running[name] = PostgresqlServer() if name == "postgresql" else NatsCluster()
+        _running[name] = make_store(name)
     return _running[name]
 
 
