@@ -253,9 +253,10 @@ from tidegate.log.port import Fenced
 log = OPEN
 log.append([act(1)])
 print("open", flush=True)
-for _ in range(2):
+for turn in range(2):
     sys.stdin.readline()
     try:
+        log.check() if turn == 0 else None
         print(log.append([act(2)]), [event.at_ms for _, event in log.read()], flush=True)
     except Fenced:
         print("fenced", flush=True)

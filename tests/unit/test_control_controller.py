@@ -16,7 +16,7 @@ import pytest
 from tests.server import COMPONENT, OTHER, HandClock, Plant
 from tests.snapshots import difference, snapshot
 
-from tidegate.control import acts, batch_fold, devices
+from tidegate.control import acts, appending, batch_fold, devices
 from tidegate.control.acts import Who
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.controller import Controller
@@ -28,7 +28,7 @@ from tidegate.core.errors import Refused, TidegateError
 from tidegate.core.model import Plan
 from tidegate.core.wire import decode as decode_value
 from tidegate.log.events import Act, Event, PlanPublished
-from tidegate.log.port import Fenced, LogError
+from tidegate.log.port import Fenced, LogError, Overloaded
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.durable import write_durably
 from tidegate.trust.publisher import Publisher
@@ -114,6 +114,72 @@ def test_a_decision_sees_all_that_were_decided_before_it(tmp_path: Path) -> None
             return await asyncio.gather(*(plant.controller.ask(count) for _ in range(100)))
 
     assert asyncio.run(scene()) == list(range(100))
+
+
+def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits is told that it is not known, who comes is turned away, and what was under way is not lost."""
+    monkeypatch.setattr(appending, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(appending, "LATE_S", 0.05)
+    plant = Plant(tmp_path)
+    plant.log.close()
+    log = Slow(plant.home.log)
+    controller = Controller(log, plant.publisher, plant.clock)
+
+    async def scene() -> None:
+        async with running(controller):
+            await settled(controller)
+            log.gate.clear()
+            first = asyncio.create_task(controller.ask(note(1)))
+            await asyncio.sleep(0.02)
+            more = [asyncio.create_task(controller.ask(note(number))) for number in (2, 3)]
+            for asked in (first, *more):
+                with pytest.raises(Overloaded, match="the log takes long"):
+                    await asked
+            assert controller.full
+            assert controller.waiting == 0
+            assert "the log takes long" in controller.why_not_ready
+            log.gate.set()
+            while controller.full:
+                await asyncio.sleep(0.01)
+            assert controller.why_not_ready == ""
+            assert await controller.ask(note(4)) == 4
+        assert [event.body["number"] for _, event in log.read() if isinstance(event, Act)] == [1, 4]
+
+    asyncio.run(scene())
+
+
+def test_a_controller_finds_out_by_itself_that_its_log_is_away_or_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appending, "LOOK_EVERY_S", 0.0)
+    plant = Plant(tmp_path)
+    trouble: list[LogError] = []
+
+    def check() -> None:
+        if trouble:
+            raise trouble[0]
+
+    monkeypatch.setattr(plant.log, "check", check)
+
+    async def scene() -> None:
+        async with running(plant.controller) as work:
+            await settled(plant.controller)
+            trouble.append(LogError("the log is away"))
+            while plant.controller.why_not_ready != "the log is away":
+                await asyncio.sleep(0.01)
+            assert plant.controller.full
+            trouble.clear()
+            while plant.controller.why_not_ready:
+                await asyncio.sleep(0.01)
+            assert not plant.controller.full
+            trouble.append(Fenced("taken over"))
+            with pytest.raises(Fenced):
+                await work
+            with pytest.raises(LogError):
+                await plant.controller.ask(note(1))
+
+    with contextlib.suppress(Fenced):
+        asyncio.run(scene())
 
 
 def test_nobody_has_an_answer_before_it_is_durable(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
+from tidegate.control.appending import Appending
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
 from tidegate.control.deciding import decide_all
@@ -38,6 +39,7 @@ LOOK_EVERY_S = 0.05
 READ_AGAIN_S = 0.5
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
+_SLOW = "the log takes long; what was asked is not known to be durable, ask again"
 _STOPPING = "the server is stopping; what was asked is not known to be durable, ask again"
 
 
@@ -62,7 +64,7 @@ class Controller:
         Raises:
             Untrusted: if the log does not give the ledger that was signed before.
         """
-        self._log = log
+        self._log, self._appending = log, Appending(log)
         self.ledger = ledger
         self._publisher = publisher
         self._clock = clock
@@ -90,19 +92,19 @@ class Controller:
             batches = ledger.begin_batches(batches, found.ledger if found else None)
         return fold_batches(batches, found.state if found else None)
 
-    async def _replay_again(self, answers: list[tuple[Asked, Any]], failed: LogError) -> None:
+    async def _replay_again(self, failed: LogError) -> None:
         """Fold the log anew after an append that failed; a store that is away is waited for, but by nobody else."""
         while True:
             try:
                 self.state = await asyncio.to_thread(self._replayed)
                 self.state.published = dict(self._stands)
+                self._appending.away = False
                 return
             except Fenced:
                 raise
             except LogError as error:
                 self.trouble = str(error)
-                for asked, _ in answers:
-                    settle(asked, failed)
+                self._tell_all(failed)
                 await asyncio.sleep(READ_AGAIN_S)
 
     async def _save(self, least_events: int) -> None:
@@ -118,8 +120,8 @@ class Controller:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits that nobody would get an answer in time."""
-        return self._queue.qsize() >= MOST_WAITING
+        """Whether so much waits, or the log takes so long, that nobody would get an answer in time."""
+        return self._queue.qsize() >= MOST_WAITING or self._appending.late
 
     @property
     def waiting(self) -> int:
@@ -136,7 +138,7 @@ class Controller:
         """Say what keeps it from answering in time, or nothing."""
         if self._ended:
             return "it is stopping"
-        return self.trouble or ("too much is waiting" if self.full else "")
+        return self.trouble or (_SLOW if self._appending.late else "too much is waiting" if self.full else "")
 
     async def ask(self, decide: Decision[T], device: int | None = None) -> T:
         """Put a decision into the order of events; return its answer once its events are durable.
@@ -169,10 +171,13 @@ class Controller:
 
     def _answer_rest(self) -> None:
         self._ended = True
+        self._tell_all(LogError(_STOPPING))  # nobody may wait for an answer that will never come
+
+    def _tell_all(self, error: LogError) -> None:
         while not self._queue.empty():
             self._at_work.append(self._queue.get_nowait())
-        for asked in self._at_work:  # nobody may wait for an answer that will never come
-            settle(asked, LogError(_STOPPING))
+        for asked in self._at_work:
+            settle(asked, error)
 
     async def _work(self) -> None:
         await self._batch([])
@@ -187,6 +192,8 @@ class Controller:
                 pass
             self._at_work, self._steady = batch, False
             await self._batch(batch)
+            if (trouble := await self._appending.look()) is not None:
+                self.trouble = trouble
             self._steady = True
             await self._save(EVERY_EVENTS)
 
@@ -218,17 +225,16 @@ class Controller:
             return True
         try:
             with self.meters.append.time():
-                last = await asyncio.to_thread(self._log.append, events)
+                last = await self._appending.append(events, lambda: self._tell_all(Overloaded(_SLOW)))
         except LogError as error:
             self.meters.append_failures.inc()
             self.trouble = str(error)
             structlog.get_logger().error("append failed", trouble=self.trouble, questions=len(answers))
-            if not isinstance(error, Fenced):
-                await self._replay_again(answers, error)
+            if isinstance(error, Fenced):
+                raise  # all are told as it ends
+            await self._replay_again(error)
             for asked, _ in answers:
                 settle(asked, error)
-            if isinstance(error, Fenced):
-                raise
             return False
         self.trouble = self.ledger.trouble if self.ledger else ""
         if self.ledger is not None:

@@ -47,6 +47,8 @@ MOST_WAITING = 8192
 LINES = 4
 """Messages under way at a time."""
 PATIENCE_S = 8.0
+LINE_S = httpx.Timeout(3.0, connect=1.0)
+"""A controller that hangs, or a network that swallows everything, leaves time to try the next one."""
 AGAIN_S = 0.2
 
 
@@ -180,7 +182,7 @@ class CollectorApp:
     async def run(self) -> None:
         """Forward until cancelled."""
         limits = httpx.Limits(max_connections=2 * LINES, max_keepalive_connections=2 * LINES)
-        async with httpx.AsyncClient(timeout=PATIENCE_S / 2, limits=limits, verify=self._verify) as client:
+        async with httpx.AsyncClient(timeout=LINE_S, limits=limits, verify=self._verify) as client:
             await asyncio.gather(*(self._line(client) for _ in range(LINES)))
 
     async def _line(self, client: httpx.AsyncClient) -> None:

@@ -225,6 +225,15 @@ class NatsLog:
             self._stream_last, self._last, self._doubt = places, first + len(events) - 1, False
             return self._last
 
+    def check(self) -> None:
+        """See whether this is still the writer. Raises LogError, Fenced."""
+        with self._lock:
+            self._settle_doubt()
+            self._line.wait(self._look(), RETRY_S)
+
+    async def _look(self) -> None:
+        await self._check_fence(await self._line.end())
+
     def _settle_doubt(self) -> None:
         """After an append whose end is not known: shut out what is still under way, and learn where the log ends."""
         if self._doubt:

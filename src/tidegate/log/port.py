@@ -51,6 +51,15 @@ class Log(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """See whether the log is there and is still this writer's own; costs about one message to its server.
+
+        Raises:
+            LogError: if it does not answer.
+            Fenced: if another writer has taken over.
+        """
+        ...
+
     def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Give the events after sequence number `after`, in order. Raises LogError."""
         ...

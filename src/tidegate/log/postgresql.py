@@ -30,6 +30,7 @@ except ImportError as error:  # an extra: the embedded log needs none of it
 PARTITION_EVENTS = 50_000_000
 _PAGE_EVENTS = 200_000
 _RECONNECT_S = 20.0
+_TAKEN_OVER = "the log took nothing: another writer has taken it over; this one must stop"
 _SESSION = (
     # A role or a pool may have it off: then an acknowledged lease could be lost. Stricter than on is left as it is.
     "SELECT set_config('synchronous_commit', 'on', false)"
@@ -158,7 +159,7 @@ class PostgresqlLog:
                 "UPDATE tidegate_writer SET last = %s WHERE epoch = %s AND last = %s", (end, self._epoch, self._last)
             )
             if found.rowcount != 1:
-                raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
+                raise Fenced(_TAKEN_OVER)
             self._make_room(end)
             with (
                 self._db.cursor() as cursor,
@@ -205,7 +206,7 @@ class PostgresqlLog:
                 self._db = self._connect()
                 if take_lock(self._db):
                     break
-                raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
+                raise Fenced(_TAKEN_OVER)
             except psycopg.Error as error:
                 if time.monotonic() > until:
                     raise LogError(f"the log took nothing that is known of: {_said(error)}") from error
@@ -213,8 +214,20 @@ class PostgresqlLog:
         row = self._db.execute("SELECT epoch, last FROM tidegate_writer").fetchone()
         assert row is not None
         if int(row[0]) != self._epoch:
-            raise Fenced("the log took nothing: another writer has taken it over; this one must stop")
+            raise Fenced(_TAKEN_OVER)
         self._last, self._doubt = int(row[1]), False
+
+    def check(self) -> None:
+        """See whether this is still the writer. Raises LogError, Fenced."""
+        with self._lock:
+            self._settle_doubt()
+            try:
+                epoch = one(self._db, "SELECT epoch FROM tidegate_writer")
+            except psycopg.Error as error:
+                self._doubt = True
+                raise LogError(f"the log cannot be reached: {_said(error)}") from error
+            if int(epoch) != self._epoch:
+                raise Fenced(_TAKEN_OVER)
 
     def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Give the events after `after`, in order. Raises LogError."""

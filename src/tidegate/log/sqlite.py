@@ -117,6 +117,9 @@ class SqliteLog:
             self._last += len(events)
             return self._last
 
+    def check(self) -> None:
+        """Nothing can have happened: the file is locked for as long as it is open."""
+
     def append_records(self, bodies: Sequence[bytes]) -> int:
         """Append records that are packed already, in one transaction: for imports. Raises LogError, ValueError."""
         rows: list[tuple[int, int, int, bytes]] = []
