@@ -92,7 +92,10 @@ class NatsLine:
 
     async def message(self, seq: int) -> RawStreamMsg:
         """Give one message."""
-        return await self.stream.get_msg(self.address.stream, seq, direct=self.direct)
+        if self.direct:
+            with contextlib.suppress(NotFoundError):  # a node that lags behind does not have it yet
+                return await self.stream.get_msg(self.address.stream, seq, direct=True)
+        return await self.stream.get_msg(self.address.stream, seq)
 
     def close(self) -> None:
         """Close the connection and end its thread."""
