@@ -50,6 +50,13 @@ class Slow(SqliteLog):
         return super().append(events)
 
 
+def slowed(plant: Plant) -> tuple[Slow, Controller]:
+    """Put a log that takes its time in place of the plant's."""
+    plant.log.close()
+    log = Slow(plant.home.log)
+    return log, Controller(log, plant.publisher, plant.clock)
+
+
 def fill_disk(log: SqliteLog, full: bool) -> None:
     """Let SQLite itself say that there is no room, by the greatest size that the file may have."""
     with log._lock:  # pyright: ignore[reportPrivateUsage]
@@ -121,9 +128,7 @@ def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(appending, "PATIENCE_S", 0.1)
     monkeypatch.setattr(appending, "LATE_S", 0.05)
     plant = Plant(tmp_path)
-    plant.log.close()
-    log = Slow(plant.home.log)
-    controller = Controller(log, plant.publisher, plant.clock)
+    log, controller = slowed(plant)
 
     async def scene() -> None:
         async with running(controller):
@@ -184,9 +189,7 @@ def test_a_controller_finds_out_by_itself_that_its_log_is_away_or_taken(
 
 def test_nobody_has_an_answer_before_it_is_durable(tmp_path: Path) -> None:
     plant = Plant(tmp_path)
-    plant.log.close()
-    log = Slow(plant.home.log)
-    controller = Controller(log, plant.publisher, plant.clock)
+    log, controller = slowed(plant)
 
     async def scene() -> None:
         async with running(controller):
@@ -271,9 +274,7 @@ def test_an_event_that_cannot_be_written_harms_nobody_but_its_batch(tmp_path: Pa
 
 def test_when_it_ends_nobody_waits_for_ever(tmp_path: Path) -> None:
     plant = Plant(tmp_path)
-    plant.log.close()
-    log = Slow(plant.home.log)
-    controller = Controller(log, plant.publisher, plant.clock)
+    log, controller = slowed(plant)
 
     async def scene() -> None:
         work = asyncio.create_task(controller.run())

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from securesystemslib.signer import Key
 
+from tidegate.cli.ceremony_file import write_bundle
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.keys_at_rest import take_in_at_rest
 from tidegate.cli.office import OfficeClient
@@ -19,7 +20,7 @@ from tidegate.cli.passphrase import open_keys, passphrase_of
 from tidegate.cli.show import moment, out, out_json, table
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.wire import plain
-from tidegate.trust.ceremony import ONLINE, Bundle, begin_change, describe, merge_bundles, read_bundle, sign_bundle
+from tidegate.trust.ceremony import ONLINE, begin_change, describe, merge_bundles, read_bundle, sign_bundle
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.expiry import role_dates, trust_view
 from tidegate.trust.keys import create_key, import_key, key_path, load_signer, public_file, read_public
@@ -140,7 +141,7 @@ def rotate(
         bundle = begin_change(
             place.repository, now, f"keys of {role}", add=dict.fromkeys(roles, keys), remove=gone, thresholds=limits
         )
-    _write(output, bundle)
+    write_bundle(output, bundle)
 
 
 @app.command
@@ -190,7 +191,7 @@ def revoke(keyid: str, /, *, output: Path, home: Path | None = None) -> None:
         raise NotFound(f"{keyid!r} is the beginning of no key's id, or of several; see tidegate keys list")
     if set(gone) & set(ONLINE):
         raise Refused("this is an online key, and the server needs one: tidegate keys rotate online")
-    _write(output, begin_change(place.repository, now, f"without key {keyid}", remove=gone))
+    write_bundle(output, begin_change(place.repository, now, f"without key {keyid}", remove=gone))
 
 
 @app.command
@@ -204,7 +205,8 @@ def export(role: list[str], /, *, output: Path, home: Path | None = None) -> Non
     """
     place = Home(home or default_home())
     place.check()
-    _write(output, begin_change(place.repository, int(time.time()), "longer life for " + ", ".join(role), renew=role))
+    change = begin_change(place.repository, int(time.time()), "longer life for " + ", ".join(role), renew=role)
+    write_bundle(output, change)
 
 
 @app.command
@@ -292,12 +294,3 @@ def _whole_id(place: Home, role: str, part: str) -> str:
     if len(found) != 1 or len(part) < 6:
         raise NotFound(f"{part!r} is not the beginning (6 digits or more) of one key of {role}; see tidegate keys list")
     return str(found[0])
-
-
-def _write(output: Path, bundle: Bundle) -> None:
-    if output.exists():
-        raise Refused(f"{output} exists already; another ceremony may lie in it")
-    write_durably(output, bundle.text())
-    for line in describe(bundle):
-        out(line)
-    out(f"Next, on each holder's machine: tidegate keys sign {output} --key KEY.pem")

@@ -9,13 +9,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tidegate.cli.ceremony_file import write_bundle
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import first_origin, public_of, read_policy
 from tidegate.cli.show import out, out_json
-from tidegate.core.errors import BadInput, NotFound, Refused
+from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.wire import plain
-from tidegate.trust.ceremony import Bundle, begin_change, describe
-from tidegate.trust.durable import write_durably
+from tidegate.trust.ceremony import begin_change
 from tidegate.trust.keys import LEDGER, create_key, key_path
 from tidegate.trust.ledger_policy import LedgerPolicy, NamedWitness
 from tidegate.trust.note import NoteKey
@@ -65,7 +65,8 @@ def ledger(
         )
     except ValueError as error:
         raise BadInput(str(error)) from None
-    _write(output, begin_change(place.repository, int(time.time()), "the ledger's policy", ledger=after))
+    change = begin_change(place.repository, int(time.time()), "the ledger's policy", ledger=after)
+    write_bundle(output, change, "targets holder")
 
 
 def _show(now: LedgerPolicy | None, json: bool) -> None:
@@ -118,12 +119,3 @@ def _key_and_url(text: str) -> tuple[str, str]:
     """Part KEY=URL; the key's own base64 may end with an equals sign."""
     at = text.find("=http")
     return (text, "") if at < 0 else (text[:at], text[at + 1 :])
-
-
-def _write(output: Path, bundle: Bundle) -> None:
-    if output.exists():
-        raise Refused(f"{output} exists already; another ceremony may lie in it")
-    write_durably(output, bundle.text())
-    for line in describe(bundle):
-        out(line)
-    out(f"Next, on each targets holder's machine: tidegate keys sign {output} --key KEY.pem")

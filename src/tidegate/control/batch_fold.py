@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -34,8 +33,12 @@ def fold_reports(state: ServerState, events: Sequence[Event]) -> None:
     """Fold reports, no two of one device, as `ServerState.apply` does one after the other."""
     if len(events) >= LEAST:
         plain = [event for event in events if type(event) is Reported and not event.signature]
-        with contextlib.suppress(OverflowError):  # a number beyond 64 bits is kept as it was said, and in no column
-            apply_batch(state, gather(plain, range(len(plain)), len(plain)))
+        try:
+            batch = gather(plain, range(len(plain)), len(plain))
+        except OverflowError:  # a number beyond 64 bits is kept as it was said, and in no column
+            pass
+        else:
+            apply_batch(state, batch)
             events = [event for event in events if type(event) is not Reported or event.signature]
     for event in events:
         state.apply(event)

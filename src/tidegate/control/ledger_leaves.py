@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 _ARMS, _OUTCOMES = (Arm.TREATED.value, Arm.PLACEBO.value), (Outcome.CONFIRMED.value, Outcome.REVERTED.value)
 
 
-class _LeasedLeaf(msgspec.Struct):
+class _Leaf(msgspec.Struct):
     v: int
     kind: str
     log_seq: int
@@ -29,19 +29,15 @@ class _LeasedLeaf(msgspec.Struct):
     rollout: str
     index: int
     ring: int
+
+
+class _LeasedLeaf(_Leaf):
     arm: str
     late: bool
     installed: str | None
 
 
-class _ReportedLeaf(msgspec.Struct):
-    v: int
-    kind: str
-    log_seq: int
-    at_ms: int
-    rollout: str
-    index: int
-    ring: int
+class _ReportedLeaf(_Leaf):
     outcome: str
     boot_s: int
     note: str

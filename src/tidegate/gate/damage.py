@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tidegate.gate.records import read_schema
-from tidegate.gate.sources import Source
+from tidegate.gate.sources import YARA_SUFFIXES, Source
 
 KINDS = ("zeros", "truncated", "bit-flip", "swapped", "duplicated")
 
@@ -94,7 +94,7 @@ def _damage(
     kind: str, data: bytes, file: str, items: list[Source], root: Path, rng: random.Random
 ) -> tuple[bytes, int, bool]:
     """Give (damaged bytes, line, whether it must be refused)."""
-    yara = file.lower().endswith((".yar", ".yara"))
+    yara = file.lower().endswith(YARA_SUFFIXES)
     item = rng.choice(items) if items else None
     start = data.find(item.text.encode()) if item else -1
     line = item.line if item and start >= 0 else 0

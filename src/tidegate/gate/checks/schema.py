@@ -10,7 +10,7 @@ from typing import Any
 
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
-from tidegate.gate.sources import MOST_TEXT, Source, commented
+from tidegate.gate.sources import MOST_TEXT, YARA_SUFFIXES, Source, commented
 from tidegate.gate.trial import Trial, digests
 from tidegate.trust.payload import describe_payload
 
@@ -93,7 +93,7 @@ class SchemaCheck:
             data = (root / name).read_bytes()
             if not data.strip(b" \t\r\n\0"):
                 seen.fail("the file is empty, or zeros alone", file=name)
-            elif name.lower().endswith((".yar", ".yara")) and (wrong := _text_fault(data, name in holds)):
+            elif name.lower().endswith(YARA_SUFFIXES) and (wrong := _text_fault(data, name in holds)):
                 seen.fail(wrong[0], file=name, line=wrong[1])
         self._unread(trial, seen)
         self._twice(trial, seen)
