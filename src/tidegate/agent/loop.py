@@ -199,7 +199,7 @@ class Agent:
         """A ready device asks when the plan is open, its place in the spread has come, and nothing else is on trial."""
         now_s, poll_s = self.tools.clock.boot_s(), self.tools.settings.poll_s
         spread_s = seen.plan.spread_s if seen.plan else 0
-        if now_s < machine.asks_at_s(seen.plan.ring if seen.plan else 0, spread_s):
+        if now_s < machine.asks_at_s(now_s, seen.plan.ring if seen.plan else 0, spread_s):
             return
         answer = self._answer(machine, seen)
         busy = [m.component for m in self.machines.values() if m is not machine and m.state not in CALM]

@@ -116,14 +116,14 @@ class Machine:
             raise TidegateError(f"{self.component}: no candidate in the journal in state {self.record.state}")
         return digest
 
-    def asks_at_s(self, ring: int, spread_s: int) -> float:
+    def asks_at_s(self, now_s: float, ring: int, spread_s: int) -> float:
         """Give the moment (boot_s) at which a ready device asks: its place within the spread, or when it was told to.
 
         One that was told that its ring has yet to open has a new place as soon as the plan names another ring.
         """
         opened = self.waits_ring is not None and ring != self.waits_ring
         if self.ask_at_s is None or opened:
-            place_s = self.tools.clock.boot_s() + place_within(spread_s, self.tools.rng)
+            place_s = now_s + place_within(spread_s, self.tools.rng)
             self.ask_at_s = min(place_s, self.ask_at_s or place_s)
             self.waits_ring = None
         return self.ask_at_s
