@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def confirmed(state: ServerState, now_ms: int) -> tuple[list[Event], int]:
     return [], state.rollouts["r1"].evidence.confirmed
 
 
-def decided(fleet: Driven, questions: list[tuple[Any, int | None]]) -> tuple[list[Event], list[Any]]:
+def decided(fleet: Driven, questions: Sequence[tuple[Any, int | None]]) -> tuple[list[Event], list[Any]]:
     """Give the events, and each question's answer or error."""
 
     async def scene() -> tuple[list[Event], list[Any]]:
