@@ -17,7 +17,6 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from tidegate.core.assign import SHARE_ONE
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import Manifest, ReleaseTerms
 from tidegate.core.wire import decode, encode, plain, read
@@ -25,7 +24,7 @@ from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, target, verify, versioned
 from tidegate.trust.payload import describe_payload, pack_payload, store_payload, unpack_payload, verify_payload
-from tidegate.trust.speed import least_share
+from tidegate.trust.speed import least_share, percent
 from tidegate.trust.withdrawal import check_kept, gone_of
 
 __all__ = [
@@ -182,20 +181,16 @@ def describe_list(signed: bytes, digest: str) -> list[str]:
     if terms is None:
         raise BadInput("the signed list does not hold this release; sign the draft anew")
     found, limit = parse(Targets, signed, _WHAT).signed, terms.speed
-    steps = ", ".join(f"{_percent(share)} after {seconds} s" for seconds, share in limit.steps)
+    steps = ", ".join(f"{percent(share)} after {seconds} s" for seconds, share in limit.steps)
     lines = [
         f"  the list: version {found.version}, {len(found.targets)} releases, lasts until {found.expires:%Y-%m-%d}",
         f"  logged {moment(limit.logged):%Y-%m-%d %H:%M} UTC, last day {moment(limit.not_after):%Y-%m-%d}",
-        f"  speed limit: {steps}; ceiling {_percent(limit.ceiling_2p32)}; dwell {limit.dwell_s} s",
+        f"  speed limit: {steps}; ceiling {percent(limit.ceiling_2p32)}; dwell {limit.dwell_s} s",
     ]
     if limit.least_devices:
-        share = _percent(least_share(limit))
+        share = percent(least_share(limit))
         lines.append(f"  from the start {limit.least_devices} of {limit.fleet_devices} devices, which are {share}")
     return lines
-
-
-def _percent(share_2p32: int) -> str:
-    return f"{100 * share_2p32 / SHARE_ONE:.3g} %"
 
 
 def is_emergency(signed: bytes) -> bool:

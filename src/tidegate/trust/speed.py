@@ -76,13 +76,14 @@ def outlook(limit: SpeedLimit, wall_s: int, promoted_2p32: int = 0) -> Outlook:
     if wall_s > limit.not_after:
         sentence = "the release is past its last day: nobody may begin with it"
     else:
-        then = f", {_percent(steps[0][1])} in {steps[0][0] - wall_s} s" if steps else ""
-        bound = "" if limit.ceiling_2p32 >= SHARE_ONE else f"; never above {_percent(limit.ceiling_2p32)} unpromoted"
-        sentence = f"the speed limit allows {_percent(share)} of devices now{then}{bound}"
+        then = f", {percent(steps[0][1])} in {steps[0][0] - wall_s} s" if steps else ""
+        bound = "" if limit.ceiling_2p32 >= SHARE_ONE else f"; never above {percent(limit.ceiling_2p32)} unpromoted"
+        sentence = f"the speed limit allows {percent(share)} of devices now{then}{bound}"
     return Outlook(share, tuple(steps), limit.ceiling_2p32, sentence)
 
 
-def _percent(share_2p32: int) -> str:
+def percent(share_2p32: int) -> str:
+    """Write a share of 2**32 parts as people do."""
     return f"{100 * share_2p32 / SHARE_ONE:.3g} %"
 
 
