@@ -194,11 +194,11 @@ class PostgresqlLog:
         if self._last != end:
             raise LogError(f"the log took nothing: {_said(error)}") from error
 
-    def _settle_doubt(self) -> None:
+    def _settle_doubt(self, patience_s: float = _RECONNECT_S) -> None:
         """After a broken connection: connect again, take the lock, and learn where the log ends."""
         if not self._doubt:
             return
-        until = time.monotonic() + _RECONNECT_S
+        until = time.monotonic() + patience_s
         while True:
             try:
                 with contextlib.suppress(psycopg.Error):
@@ -223,9 +223,15 @@ class PostgresqlLog:
             self._settle_doubt()
             try:
                 epoch = one(self._db, "SELECT epoch FROM tidegate_writer")
-            except psycopg.Error as error:
+            except psycopg.Error as error:  # whoever took over has ended this line, or the server is away: which?
                 self._doubt = True
-                raise LogError(f"the log cannot be reached: {_said(error)}") from error
+                try:
+                    self._settle_doubt(patience_s=0)
+                except Fenced:
+                    raise
+                except LogError:
+                    raise LogError(f"the log cannot be reached: {_said(error)}") from error
+                return
             if int(epoch) != self._epoch:
                 raise Fenced(_TAKEN_OVER)
 
