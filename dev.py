@@ -55,6 +55,7 @@ FOR_TESTS = {
     "nats-server": ("the replicated log runs on a real cluster", "nats-server"),
     "nginx": ("static files are served by a common web server, to compare with", "nginx"),
     "npm": ("an independent client reads the repository", "npm"),
+    "prometheus": ("its own tool checks the rules and the figures", "promtool"),
     "postgresql": ("the log runs on a real PostgreSQL", "pg_ctlcluster"),
     "qemu-system-x86": ("a machine boots a faulty release and heals itself", "qemu-system-x86_64"),
 }

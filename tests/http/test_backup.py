@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.server import World
 from tests.snapshots import difference, snapshot
+from tests.stores import store_server
 
 from tidegate.api.access import may
 from tidegate.cli.backup import create, restore, verify
@@ -78,6 +79,41 @@ def test_a_control_plane_goes_on_from_a_backup_that_was_taken_at_work(tmp_path: 
         assert again.start(release="2", max_harmed=2).status_code == 201
     finally:
         again.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql")),
+        pytest.param("nats", marks=pytest.mark.xdist_group("nats")),
+    ],
+)
+def test_every_store_is_backed_up_and_restored_into_every_other(tmp_path: Path, name: str) -> None:
+    """From a file into the store, a backup of that, and from it into a file again: the same state three times."""
+    server = store_server(name)
+    world = World(tmp_path / "old")
+    token = world.token(labels={"site": "ATL"})
+    devices = [world.enrol(token) for _ in range(20)]
+    world.release(1)
+    rollout = world.rollout(max_harmed=20, placebo_per_treated=0.0)
+    for device in devices:
+        assert device.report(device.announce(rollout).json()["lease_id"]).status_code == 200
+    world.quiet()
+    world.close()
+    first, second = tmp_path / "first.backup", tmp_path / "second.backup"
+    create(first, home=world.home.path)
+    there, back = Home(tmp_path / "there"), Home(tmp_path / "back")
+    restore(first, home=there.path, log=server.url(tmp_path), log_password_file=server.password_file)
+    create(second, home=there.path)
+    assert BackupFile(second).seal.events > BackupFile(first).seal.events, "the restore is on record"
+    with pytest.raises(BadInput, match="restore into an empty one"):
+        restore(first, home=tmp_path / "twice", log=server.url(tmp_path), log_password_file=server.password_file)
+    restore(second, home=back.path)
+    old, in_store, in_file = (fold(event for _, event in _read(home)) for home in (world.home, there, back))
+    for other in (in_store, in_file):
+        assert difference(snapshot(old.devices), snapshot(other.devices)) == ""
+        assert difference(snapshot(old.rollouts), snapshot(other.rollouts)) == ""
+    assert in_file.rollouts[rollout].evidence.confirmed == 20
 
 
 def _read(home: Home) -> list[tuple[int, Event]]:

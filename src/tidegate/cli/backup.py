@@ -131,7 +131,16 @@ def _folded(found: BackupFile) -> ServerState:
 
 
 @app.command
-def restore(file: Path, /, *, home: Path | None = None, log: str = "", published: str = "", json: bool = False) -> None:
+def restore(
+    file: Path,
+    /,
+    *,
+    home: Path | None = None,
+    log: str = "",
+    log_password_file: Path | None = None,
+    published: str = "",
+    json: bool = False,
+) -> None:
     """Make a control plane anew from a backup, in a directory that is not there yet.
 
     What happened after the backup is not known to it. So rollouts that were under way are ended, on record: leases
@@ -141,6 +150,7 @@ def restore(file: Path, /, *, home: Path | None = None, log: str = "", published
         file: The backup.
         home: The directory to be made.
         log: Where the log goes if not into a file: postgresql://... or nats://..., and nothing may be there.
+        log_password_file: A file that holds the log's password alone.
         published: The ledger as devices and mirrors have it now (directory or address), so that it is not forked.
         json: Print JSON.
     """
@@ -154,7 +164,7 @@ def restore(file: Path, /, *, home: Path | None = None, log: str = "", published
     work = place.path.with_name(f".{place.path.name}.restoring")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        said = _restore(found, Home(work), log)
+        said = _restore(found, Home(work), log, log_password_file)
         said["ledger_seen"] = _remember(Home(work), published) if published else 0
         if place.path.exists():
             place.path.rmdir()
@@ -180,15 +190,16 @@ def restore(file: Path, /, *, home: Path | None = None, log: str = "", published
     out(f"Next: tidegate serve --home {place.path}")
 
 
-def _restore(found: BackupFile, place: Home, url: str) -> dict[str, Any]:
+def _restore(found: BackupFile, place: Home, url: str, password_file: Path | None) -> dict[str, Any]:
     make_directory(place.path, 0o700)
     for name, data, mode in found.home_files():
         path = place.path / name
         make_directory(path.parent)
         write_durably(path, data, mode)
     if url:
-        write_durably(place.log_address, encode({"url": url}))
-    log = place.open_log(url)
+        secret = str(password_file.resolve()) if password_file else None
+        write_durably(place.log_address, encode({"url": url, **({"password_file": secret} if secret else {})}))
+    log = place.open_log(url, password_file)
     try:
         if log.last:
             raise BadInput(f"the log at {url} has {log.last:,} events already; restore into an empty one")

@@ -112,7 +112,10 @@ def unpack(data: bytes) -> Batch:
     if data[:4] != MAGIC:
         raise ValueError("it is no record of this Tidegate")
     try:
-        count, texts, leased, reported, enrolled, others = msgspec.msgpack.decode(data[4:])
+        found = msgspec.msgpack.decode(data[4:])
+        if len(found) == 5:  # the first form of a record had no columns for enrolments
+            found.insert(4, None)
+        count, texts, leased, reported, enrolled, others = found
         return Batch(
             count,
             [msgspec.json.decode(text) for text in texts],

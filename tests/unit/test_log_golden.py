@@ -1,0 +1,118 @@
+"""Logs that earlier versions wrote replay to what they meant then, in columns and one by one, and go on."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.snapshots import difference, snapshot
+
+from tidegate.control.batch_fold import fold_batches
+from tidegate.control.controller import Controller
+from tidegate.control.state import ServerState, fold
+from tidegate.log.batch import unpack
+from tidegate.log.events import NEWEST, Act, decode, encode
+from tidegate.log.sqlite import SqliteLog
+
+pytestmark = [pytest.mark.room("log"), pytest.mark.room("control")]
+LOGS = sorted((Path(__file__).parents[1] / "golden").glob("log-*.json.gz"))
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[tuple[int, int, bytes]]]:
+    whole = json.loads(gzip.decompress(path.read_bytes()))
+    return whole["summary"], [(seq, count, base64.b64decode(body)) for seq, count, body in whole["records"]]
+
+
+def summary_of(state: ServerState, events: int) -> dict[str, Any]:
+    return {
+        "events": events,
+        "devices": [
+            [row.device.device_id, dict(row.device.labels), row.last_seq, dict(row.installed)] for row in state.devices
+        ],
+        "rollouts": {
+            name: {
+                "phase": rollout.phase.value,
+                "exposed": rollout.evidence.exposed,
+                "confirmed": rollout.evidence.confirmed,
+                "reverted": rollout.evidence.reverted,
+                "rings": rollout.ring_open,
+                "closed": len(rollout.closed),
+                "late": sorted(rollout.overdue),
+            }
+            for name, rollout in state.rollouts.items()
+        },
+        "published": {component: found.version for component, found in state.published.items()},
+    }
+
+
+class NoRepository:
+    """Nobody reads the plans of a log of long ago."""
+
+    next_version = 10**6
+
+    def publish(self, plans: Any, now: int) -> int:
+        return self.next_version
+
+    def refresh(self, now: int) -> int | None:
+        return None
+
+
+def test_there_are_logs_of_earlier_versions() -> None:
+    assert len(LOGS) >= 3
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.name.partition(".")[0])
+def test_a_log_of_an_earlier_version_means_what_it_meant(path: Path) -> None:
+    expected, records = read(path)
+    batches = [(seq, unpack(body)) for seq, _, body in records]
+    assert [(seq, batch.count) for seq, batch in batches] == [(seq, count) for seq, count, _ in records]
+    events = [event for _, batch in batches for event in batch.events]
+    kinds = {type(event).__name__ for event in events}
+    assert {"Enrolled", "Leased", "Reported", "RingClosed", "VerdictTaken", "PlanPublished", "Act"} <= kinds
+    one_by_one, whole = fold(events), fold_batches(batches)
+    assert summary_of(one_by_one, len(events)) == expected
+    assert not difference(snapshot(one_by_one), snapshot(whole))
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.name.partition(".")[0])
+def test_a_log_of_an_earlier_version_is_continued(path: Path, tmp_path: Path) -> None:
+    expected, records = read(path)
+    file = tmp_path / "log.db"
+    SqliteLog(file).close()
+    database = sqlite3.connect(file)
+    rows = [(seq, count, unpack(body).last_ms, body) for seq, count, body in records]
+    database.executemany("INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)", rows)
+    database.commit()
+    database.close()
+    log = SqliteLog(file)
+    controller = Controller(log, NoRepository())
+
+    async def go_on() -> int:
+        work = asyncio.create_task(controller.run())
+        act = Act(at_ms=controller.now_ms(), what="noted", who="ada", why="a newer version goes on", body={})
+        try:
+            return await controller.ask(lambda state, now_ms: ([act], len(state.devices)))
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    assert asyncio.run(go_on()) == len(expected["devices"])
+    assert log.last > expected["events"]
+    log.close()
+    again = SqliteLog(file)
+    events = [event for _, event in again.read()]
+    assert [event.why for event in events if isinstance(event, Act)][-1] == "a newer version goes on"
+    again.close()
+
+
+def test_an_event_of_a_later_version_is_refused_by_its_number() -> None:
+    later = Act(at_ms=1, v=NEWEST + 1, what="noted", who="ada", why="", body={})
+    with pytest.raises(msgspec.ValidationError, match=f"its version is {NEWEST + 1}, and {NEWEST} is the newest"):
+        decode(encode(later))
