@@ -103,7 +103,7 @@ def test_versions_of_the_fleet_that_are_not_at_hand_are_refused(
     code, out, _ = cli(capsys, *words)
     told = json.loads(out)
     assert code == 1
-    assert "1 devices run version 0.9.0" in told["checks"][0]["findings"][0]["sentence"]
+    assert "1 device runs version 0.9.0" in told["checks"][0]["findings"][0]["sentence"]
     assert told["coverage"]["covered"] == 1
     assert told["coverage"]["not_covered"] == [{"pair": "hardware=arm, os=linux", "devices": 1}]
 

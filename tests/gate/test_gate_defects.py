@@ -149,6 +149,17 @@ def test_what_is_slow_on_large_files_alone_is_refused(shared: tuple[Path, Path],
     assert (found.place, found.sample) == ("new.yar:1", "/unpleasant/large") and "used more than 1 s" in found.sentence
 
 
+def test_one_more_rule_costs_no_interpreter_of_its_own(tmp_path: Path) -> None:
+    """The changed files alone are measured; what the interpreter itself takes must not count as theirs."""
+    for place in ("baseline", "candidate"):
+        content(tmp_path / place)
+        for number in range(4):
+            (tmp_path / place / f"other{number}.yar").write_text(RULE.format(name=f"other{number}", how=""))
+    (tmp_path / "candidate" / "new.yar").write_text(RULE.format(name="new", how=""))
+    shared = (tmp_path / "baseline", tmp_path / "cache")
+    assert refused(tmp_path / "candidate", shared, "resources") == []
+
+
 def test_rules_that_are_gone_are_named_unless_they_go_on_purpose(shared: tuple[Path, Path], tmp_path: Path) -> None:
     candidate = content(tmp_path / "candidate")
     (candidate / "plain.yar").unlink()

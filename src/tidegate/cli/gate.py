@@ -232,9 +232,34 @@ def show(told: dict[str, Any], results: list[Result]) -> None:
         took = "reused" if each["reused"] else f"{each['took_s']:.2f} s"
         sheet.add_row(each["check"], f"[{COLOUR[word]}]{MARK[word]} {word.lower()}[/]", each["question"], took)
     console.print(sheet)
+    _say_findings(told)
+    if told["notes"]:
+        out(f"What changes: {told['notes']['sentence']}")
+    coverage = told["coverage"]
+    if coverage:
+        versions = ", ".join(coverage["versions"]) or "none"
+        out(f"Label pairs covered by the versions tried ({versions}): {coverage['covered']} of {coverage['pairs']}.")
+        for each in coverage["not_covered"][:MOST_PAIRS]:
+            out(f"  not covered  {each['pair']} ({each['devices']:,} device{'' if each['devices'] == 1 else 's'})")
+        if len(coverage["not_covered"]) > MOST_PAIRS:
+            out("  and others: --json or --html lists them.")
+    if told["passed"]:
+        out(f"Nothing is against it. It took {told['took_s']:.1f} s.")
+    else:
+        by = ", ".join(told["refused_by"]) or "the lack of any answer"
+        count = len(refusal(results))
+        out(f"Refused by {by}: {count} finding{'' if count == 1 else 's'}, {told['took_s']:.1f} s.")
+
+
+def _devices(count: int) -> str:
+    return f"{count:,} device{'' if count == 1 else 's'}"
+
+
+def _say_findings(told: dict[str, Any]) -> None:
+    left_out: dict[str, list[str]] = {}
     for each in told["checks"]:
         if each["skipped"]:
-            out(f"  left out  {each['check']}: {each['skipped']}")
+            left_out.setdefault(each["skipped"], []).append(each["check"])
         for finding in each["findings"]:
             kind = "note    " if finding["note"] else "refused " if finding["grave"] else "warning "
             place = f"{finding['place']}: " if finding["place"] else ""
@@ -246,18 +271,5 @@ def show(told: dict[str, Any], results: list[Result]) -> None:
             out(f"  {kind}  {each['check']}: {place}{finding['sentence']}{sample}")
             if finding["quote"]:
                 out(f"            | {finding['quote']}")
-    if told["notes"]:
-        out(f"What changes: {told['notes']['sentence']}")
-    coverage = told["coverage"]
-    if coverage:
-        versions = ", ".join(coverage["versions"]) or "none"
-        out(f"Label pairs covered by the versions tried ({versions}): {coverage['covered']} of {coverage['pairs']}.")
-        for each in coverage["not_covered"][:MOST_PAIRS]:
-            out(f"  not covered  {each['pair']} ({each['devices']:,} devices)")
-        if len(coverage["not_covered"]) > MOST_PAIRS:
-            out("  and others: --json or --html lists them.")
-    if told["passed"]:
-        out(f"Nothing is against it. It took {told['took_s']:.1f} s.")
-    else:
-        by = ", ".join(told["refused_by"]) or "the lack of any answer"
-        out(f"Refused by {by}: {len(refusal(results))} findings, {told['took_s']:.1f} s.")
+    for why, names in left_out.items():
+        out(f"  left out  {', '.join(names)}: {why}")

@@ -28,7 +28,7 @@ class Notes:
         counts = [f"{len(each)} {word}" for each, word in
                   ((self.added, "added"), (self.changed, "changed"), (self.removed, "removed")) if each]  # fmt: skip
         what = ", ".join(counts) or "no rule differs"
-        return f"Rules: {what}; in {len(self.files)} files."
+        return f"Rules: {what}; in {len(self.files)} file{'' if len(self.files) == 1 else 's'}."
 
     def plain(self) -> dict[str, Any]:
         """Give it as plain JSON."""

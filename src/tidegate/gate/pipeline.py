@@ -49,7 +49,7 @@ def _all(
             del waiting[check.name]
             blocked = [name for name in check.needs if name in done and done[name].result == FAILED]
             if blocked:
-                done[check.name] = Result(check.name, skipped=f"{blocked[0]} failed, so it has no meaning")
+                done[check.name] = Result(check.name, skipped=f"without meaning, since {blocked[0]} failed")
                 tell(check.name, SKIPPED, 1.0, "")
             else:
                 running[pool.submit(_one, trial, check, tell)] = check.name

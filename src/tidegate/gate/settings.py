@@ -40,7 +40,10 @@ class RunLimits:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """How much more than the baseline a candidate may use, as ratios, and how many pairs of runs to measure."""
+    """How much more than the baseline a candidate may use, as ratios, and how many pairs of runs to measure.
+
+    Up to three times as many are measured where it is not clear, with this confidence, on which side of a limit it is.
+    """
 
     load: float = 3.0
     scan: float = 1.5

@@ -40,7 +40,9 @@ class BenignCheck:
         found = sweep(trial, trial.candidate, corpora, say, "benign files")
         took_s = time.monotonic() - began
         seen.figures |= {
-            "corpora": {corpus.name: {"files": len(corpus.files), "MB": corpus.size // MB} for corpus in corpora},
+            "corpora": {
+                corpus.name: {"files": len(corpus.files), "MB": round(corpus.size / MB, 1)} for corpus in corpora
+            },
             "content files tried": found.tried,
             "content files reused": found.reused,
             "MB a second": round(found.bytes / MB / took_s, 1) if found.bytes else 0,

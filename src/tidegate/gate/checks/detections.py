@@ -150,8 +150,8 @@ class DetectionsCheck:
         own, baseline = trial.settings.detections, trial.baselines[0]
         gone = sorted(name for name in retired if not any(fnmatchcase(name, pattern) for pattern in own.retired))
         if retired:
-            some = ", ".join(sorted(retired)[:5])
-            seen.warn(f"{len(retired)} rules of {baseline.title} are gone, with what they detected: {some}")
+            some, are = ", ".join(sorted(retired)[:5]), "rule is" if len(retired) == 1 else "rules are"
+            seen.warn(f"{len(retired)} {are} gone that {baseline.title} has, with what they detected: {some}")
         before = trial.sources_of(baseline)
         if len(gone) <= own.may_go * len(before):
             return

@@ -82,6 +82,6 @@ class LoadCheck:
             if version not in have:
                 say = seen.fail if trial.settings.missing_interpreter == "fail" else seen.warn
                 say(
-                    f"{devices:,} devices run version {version}, which is not at hand here; name an environment"
-                    " that has it ([[interpreter]] python = ...)"
+                    f"{devices:,} device{' runs' if devices == 1 else 's run'} version {version}, which is not at hand"
+                    " here; name an environment that has it ([[interpreter]] python = ...)"
                 )

@@ -111,11 +111,7 @@ class ResourcesCheck:
             turn = [(old, 0), (new, 1)] if number % 2 == 0 else [(new, 1), (old, 0)]
             found: dict[int, Cost] = {}
             for edition, side in turn:
-                only = parts[side] if parts else None
-                if only == []:
-                    found[side] = Cost(0.0, 0.0, 0.0)
-                else:
-                    found[side] = self._measure(trial, edition, only, files, places)
+                found[side] = self._measure(trial, edition, parts[side] if parts else None, files, places)
             if parts:
                 rest = parts[2]
                 found = {
@@ -129,7 +125,10 @@ class ResourcesCheck:
             yield found[0], found[1]
 
     def _parts(self, trial: Trial, old: Edition, new: Edition, files: Files, places: Places) -> Any:
-        """Give (changed files of the old, of the new, the old's whole cost) where that is enough; else None."""
+        """Give (changed files of the old, of the new, the old's whole cost) where that is enough; else None.
+
+        Among both is one file that has not changed, so that what the interpreter itself takes counts on both sides.
+        """
         interpreter = trial.need_interpreter()
         if not interpreter.separable:
             return None
@@ -140,14 +139,16 @@ class ResourcesCheck:
         gone = [name for name in before if after.get(name) != before[name] and name in held[0]]
         fresh = [name for name in after if before.get(name) != after[name] and name in held[1]]
         key = ["cost", old.digest, trial.interpreter_inputs(), sorted(files)]
-        if len(fresh) > SMALL_SHARE * len(after) or len(before) < 5:
+        same = sorted(held[0] & {name for name in after if before.get(name) == after[name]})
+        if len(fresh) > SMALL_SHARE * len(after) or len(before) < 5 or not same:
             return None
+        anchor = min(same, key=lambda name: (new.content / name).stat().st_size)
         known = trial.cache.get(key)
         if known is None:
             costs = [self._measure(trial, old, None, files, places) for _ in range(2)]
             known = [min(getattr(cost, name) for cost in costs) for name in WORDS]
             trial.cache.put(key, known)
-        return gone, fresh, Cost(*(float(value) for value in known))
+        return [anchor, *gone], [anchor, *fresh], Cost(*(float(value) for value in known))
 
     def _measure(self, trial: Trial, edition: Edition, only: list[str] | None, files: Files, places: Places) -> Cost:
         payload = edition.content if only is None else trial.part_of(edition, only)
