@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Root
 from bench.rows import Row
 from tidegate.core.wire import encode
 from tidegate.trust.credentials import DeviceSecrets, authorization
+from tidegate.trust.fence import Pen
 from tidegate.trust.keys import key_path, load_signer, load_signers
 from tidegate.trust.publisher import Publisher
 
@@ -57,9 +58,19 @@ def _refresh(house: House) -> Row:
     return Row("a device's refresh that finds nothing new", _us(device.refresh, 20), "us", "one signature read", verify)
 
 
+class _NoPen(Pen):
+    """Writes nothing: what is measured is the signing."""
+
+    def put(self, path: Path, data: bytes) -> None: ...
+
+    def put_new(self, path: Path, data: bytes) -> None: ...
+
+    def put_forward(self, path: Path, data: bytes, number: int, number_of: Callable[[bytes], int]) -> None: ...
+
+
 def _edition(house: House) -> Row:
     """Without fsync; it holds three signatures."""
-    publisher = Publisher(house.repo, house.online, write=lambda path, data: None)
+    publisher = Publisher(house.repo, house.online, pen=_NoPen())
     plan = encode(house.plan(house.candidate(house.release(2))))
     bare = load_signer(key_path(house.online, "plans"))
     sign = _us(lambda: bare.sign(plan), 50)

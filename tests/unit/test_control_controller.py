@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pens import Watched
 from tests.server import COMPONENT, OTHER, HandClock, Plant
 from tests.snapshots import difference, snapshot
 
@@ -30,7 +31,6 @@ from tidegate.core.wire import decode as decode_value
 from tidegate.log.events import Act, Event, PlanPublished
 from tidegate.log.port import Fenced, LogError, Overloaded
 from tidegate.log.sqlite import SqliteLog
-from tidegate.trust.durable import write_durably
 from tidegate.trust.publisher import Publisher
 
 BY = Who("ada", "test")
@@ -362,9 +362,8 @@ def test_a_plan_is_on_record_before_it_stands(tmp_path: Path) -> None:
         if path.name == "timestamp.json":
             recorded = [event.version for _, event in plant.log.read() if isinstance(event, PlanPublished)]
             seen.append((publisher.next_version - 1, recorded[-1] if recorded else 0))
-        write_durably(path, data)
 
-    publisher = Publisher(plant.home.repository, plant.home.keys, write=write)
+    publisher = Publisher(plant.home.repository, plant.home.keys, pen=Watched(write))
     controller = Controller(plant.log, publisher, plant.clock)
 
     async def scene() -> None:
@@ -384,9 +383,8 @@ def test_a_publication_that_fails_is_tried_again_and_nothing_counts_as_standing(
     def write(path: Path, data: bytes) -> None:
         if broken[0] and path.name == "timestamp.json":
             raise OSError(28, "No space left on device")
-        write_durably(path, data)
 
-    publisher = Publisher(plant.home.repository, plant.home.keys, write=write)
+    publisher = Publisher(plant.home.repository, plant.home.keys, pen=Watched(write))
     controller = Controller(plant.log, publisher, plant.clock)
 
     async def scene() -> None:
@@ -572,3 +570,19 @@ def test_a_controller_whose_plans_were_overtaken_stops(tmp_path: Path) -> None:
         assert Publisher(plant.home.repository, plant.home.keys).version == edition
 
     asyncio.run(scene())
+
+
+def test_what_its_predecessor_still_published_is_gone_past_once(tmp_path: Path) -> None:
+    """The one it replaced was in the middle of a publication, and came to its end before this one's first."""
+    plant = Plant(tmp_path)
+    edition = Publisher(plant.home.repository, plant.home.keys).publish({}, int(time.time()))
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            while plant.publisher.version <= edition:
+                await asyncio.sleep(0.01)
+            assert await plant.controller.ask(note(1)) == 1
+            assert plant.controller.trouble == ""
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+    assert Publisher(plant.home.repository, plant.home.keys).version > edition

@@ -63,6 +63,8 @@ class NoRepository:
     def refresh(self, now: int) -> int | None:
         return None
 
+    def catch_up(self) -> None: ...
+
 
 def test_there_are_logs_of_earlier_versions() -> None:
     assert len(LOGS) >= 3

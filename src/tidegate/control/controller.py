@@ -25,7 +25,7 @@ from tidegate.core.wire import encode, plain
 from tidegate.log.batch import Batch
 from tidegate.log.events import Event, PlanPublished
 from tidegate.log.port import Fenced, Log, LogError, Overloaded
-from tidegate.trust.publisher import Overtaken
+from tidegate.trust.fence import Overtaken
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class Controller:
         self.trouble = ""
         self._must_publish = True  # what stands in the repository is not known before the first publication
         self._publish_again_at = 0.0
+        self._may_catch_up = True  # until its first publication, what else was published is its predecessor's
         self._stands: dict[str, Published] = {}  # plans that are known to stand; a record is no proof of it
         self._at_work: list[Asked] = []
         self._look_again_at = 0.0
@@ -287,10 +288,14 @@ class Controller:
             if await self._commit(events, []):
                 files = {component: encode(plan) for component, plan in plans.items()}
                 await asyncio.to_thread(self._publisher.publish, files, now_s)
-                self._must_publish = False
+                self._must_publish = self._may_catch_up = False
                 self._stands = dict(self.state.published)
         except Overtaken as error:
-            raise Fenced(str(error)) from error
+            if not self._may_catch_up:
+                raise Fenced(str(error)) from error
+            self._may_catch_up = False
+            await asyncio.to_thread(self._publisher.catch_up)
+            self.state.published = dict(self._stands)
         except (OSError, TidegateError) as error:
             self._publish_again_at = self._clock() + PUBLISH_AGAIN_S
             self.state.published = dict(self._stands)

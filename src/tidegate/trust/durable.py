@@ -61,8 +61,25 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
         DiskFull: if there is no room; the old file is untouched.
         OSError: for all else that the system refuses.
     """
+    temporary = stage(path, data, mode)
+    try:
+        with room_for(str(path)):
+            DISK.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_dir(path.parent)
+
+
+def stage(path: Path, data: bytes, mode: int = 0o644, mark: str = "") -> Path:
+    """Write a whole file beside `path`, under a temporary name that holds `mark`; its data is durable, its name not.
+
+    Raises:
+        DiskFull, OSError: as `write_durably`; nothing is left behind.
+    """
     with room_for(str(path)):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{mark}", suffix=_SUFFIX)
         try:
             with open(descriptor, "wb", buffering=0) as file:
                 os.chmod(temporary, mode)
@@ -70,12 +87,11 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
                 while view:
                     view = view[file.write(view) :]
                 sync_file(file.fileno())
-            DISK.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        sync_dir(path.parent)
+    return Path(temporary)
 
 
 def make_directory(path: Path, mode: int = 0o755) -> None:

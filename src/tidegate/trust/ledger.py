@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tidegate.core.errors import NotFound, Untrusted
 from tidegate.trust.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
-from tidegate.trust.durable import make_directory, read_bytes, sweep_temporary, write_durably
+from tidegate.trust.durable import make_directory, read_bytes, sweep_temporary
+from tidegate.trust.fence import Pen
 from tidegate.trust.ledger_proof import EntryProof
 from tidegate.trust.merkle import Tree, consistency_proof, leaf_hash
 from tidegate.trust.note import Note, NoteSigner, parse_note
@@ -24,7 +25,6 @@ WAY_OUT = (
     "bring back the newest copy of the log, or begin a new ledger on record: tidegate keys ledger --renew"
     " (docs/ledger.md)"
 )
-Write = Callable[[Path, bytes], None]
 
 
 class LedgerWriter:
@@ -35,7 +35,7 @@ class LedgerWriter:
         memory: a copy of the newest checkpoint outside it, so that whoever empties the directory gets no fork signed.
         signer: the ledger's key; its name is the ledger's origin.
         entries: all entries that the control plane's log gives, from the first.
-        write: how files are put in place; tests cut the power here.
+        pen: how files are put in place; tests cut the power here.
 
     Raises:
         Untrusted: if the entries do not continue a checkpoint that was signed before, or the memory is not signed by
@@ -49,9 +49,9 @@ class LedgerWriter:
         signer: NoteSigner,
         entries: Sequence[bytes],
         *,
-        write: Write = write_durably,
+        pen: Pen | None = None,
     ) -> None:
-        self._directory, self._memory, self._signer, self._write = directory, memory, signer, write
+        self._directory, self._memory, self._signer, self._pen = directory, memory, signer, pen or Pen()
         self._entries = list(entries)
         self._tree = Tree(leaf_hash(entry) for entry in entries)
         pack_entries(self._entries)  # a log that gives what no bundle can hold is refused before anything is written
@@ -121,9 +121,9 @@ class LedgerWriter:
         elif known is not None and self._size_of(known) > found.size:
             return
         self._cosigned = note
-        self._write(self._directory / COSIGNED, note.data())
+        self._put(self._directory / COSIGNED, note.data(), found.size)
         if found.size == self._published:
-            self._write(self._directory / CHECKPOINT, note.data())
+            self._put(self._directory / CHECKPOINT, note.data(), found.size)
 
     def _size_of(self, note: Note) -> int:
         return parse_checkpoint(note.text).size
@@ -160,14 +160,25 @@ class LedgerWriter:
     def _sign(self, size: int) -> None:
         found = Checkpoint(self._signer.key.name, size, self._tree.root(size))
         data = sign_checkpoint(found, self._signer)
-        self._write(self._memory, data)  # first: what devices and witnesses may have seen must not be forgotten
-        self._write(self._directory / CHECKPOINT, data)
+        self._put(self._memory, data, size)  # first: what devices and witnesses may have seen must not be forgotten
+        self._put(self._directory / CHECKPOINT, data, size)
+
+    def _put(self, path: Path, data: bytes, size: int) -> None:
+        """Put a checkpoint in place, never a smaller one: this may be a process that was paused and replaced."""
+
+        def size_of(note: bytes) -> int:
+            try:
+                return open_checkpoint(note, self._signer.key).size
+            except Untrusted:  # what this key did not sign binds nobody
+                return 0
+
+        self._pen.put_forward(path, data, size, size_of)
 
     def _write_tiles(self, old: int, size: int) -> None:
         for path, data in self._tiles(old, size):
             place = self._directory / path
             make_directory(place.parent)
-            self._write(place, data)
+            self._pen.put(place, data)
 
     def _tiles(self, old: int, size: int) -> list[tuple[str, bytes]]:
         """Give the tiles that a ledger of `size` has and one of `old` had not."""
@@ -232,11 +243,11 @@ class LedgerWriter:
             place = self._directory / path
             if not place.exists() or place.read_bytes() != data:
                 make_directory(place.parent)
-                self._write(place, data)
+                self._pen.put(place, data)
         key = self._directory / KEY_FILE
         line = f"{self._signer.key.text()}\n".encode()
         if not key.exists() or key.read_bytes() != line:
-            self._write(key, line)
+            self._pen.put(key, line)
         self._published = size
         if not newest or self._public() != newest:
             self._sign(size)

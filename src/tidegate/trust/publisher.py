@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from tidegate.core.errors import BadInput, NotFound, Refused
+from tidegate.core.errors import BadInput, NotFound
 from tidegate.trust import layout
-from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
+from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir
+from tidegate.trust.fence import Overtaken, Pen
 from tidegate.trust.keys import online_signer
 from tidegate.trust.metadata import latest_bytes, latest_versions, moment, parse, sign, target, versioned
 
@@ -21,33 +22,28 @@ KEEP_EDITIONS = 4
 KEEP_S = 600
 """Files of older editions stay for readers who are in the middle of one, and for caches."""
 
-Write = Callable[[Path, bytes], None]
-
-
-class Overtaken(Refused):
-    """Another publisher has signed a newer edition: this one must sign nothing more."""
-
 
 class Publisher:
     """The only writer of plans, snapshot and timestamp of a repository.
 
     The three share one version number, the edition. Snapshot and plans are durable before a timestamp names them, so
     the next number after a crash follows from the files: an edition that some device may have seen is never signed
-    again with other content. One Publisher per repository at a time.
+    again with other content. One Publisher per repository at a time; one that was paused while another took its place
+    changes nothing more that devices can see, at whatever step it wakes up.
 
     Args:
         repo: the repository.
         online: the directory with the keys `plans`, `snapshot` and `timestamp`.
-        write: how files are put in place; tests cut the power here.
+        pen: how files are put in place; tests cut the power here.
 
     Raises:
         NotFound: if there is no such repository or key.
         Untrusted: if the keys are not those that root and targets name.
     """
 
-    def __init__(self, repo: Path, online: Path, *, write: Write = write_durably) -> None:
+    def __init__(self, repo: Path, online: Path, *, pen: Pen | None = None) -> None:
         self._repo = repo
-        self._write = write
+        self._pen = pen or Pen()
         self._online = online
         self._signers = _load_signers(repo, online)
         self._trunk = _trunk_versions(latest_versions(repo))
@@ -68,6 +64,10 @@ class Publisher:
         """The plan version that the next publication will have, so that it can be on record before it is written."""
         return self._edition + 1
 
+    def catch_up(self) -> None:
+        """Read the repository again, and go on behind the newest edition, whoever signed it."""
+        self._recover()
+
     def leave_out(self, editions: int) -> None:
         """Use none of the next numbers: after a restore devices may have seen what this repository does not know."""
         self._edition += editions
@@ -86,7 +86,7 @@ class Publisher:
 
         Raises:
             BadInput: if a component is not known or a plan is too large. Nothing has been written.
-            Overtaken: if somebody else has signed an edition that this publisher did not. Nothing has been written.
+            Overtaken: if somebody else has signed an edition that this publisher did not. Devices see nothing of this.
         """
         known = latest_versions(self._repo)
         for component, data in plans.items():
@@ -98,7 +98,7 @@ class Publisher:
         for component, data in plans.items():
             path = self._target_file(described[layout.plan_path(component)])
             if not path.exists():
-                self._write(path, data)
+                self._pen.put(path, data)
         return self._sign_edition(described, known, now)
 
     def refresh(self, now: int) -> int | None:
@@ -131,9 +131,10 @@ class Publisher:
         plans_bytes = sign(Metadata(signed_plans), [self._signers[layout.PLANS]])
         snapshot_bytes = sign(Metadata(snapshot), [self._signers[layout.SNAPSHOT]])
         timestamp_bytes = sign(Metadata(timestamp), [self._signers[layout.TIMESTAMP]])
-        self._write(versioned(self._repo, layout.PLANS, edition), plans_bytes)
-        self._write(versioned(self._repo, layout.SNAPSHOT, edition), snapshot_bytes)
-        self._write(self._timestamp_file, timestamp_bytes)
+        # The first of them takes the number: nobody else gets it any more.
+        self._pen.put_new(versioned(self._repo, layout.PLANS, edition), plans_bytes)
+        self._pen.put_new(versioned(self._repo, layout.SNAPSHOT, edition), snapshot_bytes)
+        self._pen.put_forward(self._timestamp_file, timestamp_bytes, edition, _edition_of)
         self._plans, self._published, self._signed_at = dict(plans), edition, now
         self._kept[edition] = (now, {self._target_file(plan) for plan in plans.values()})
         self._clean(now)
@@ -181,6 +182,13 @@ class Publisher:
     @property
     def _timestamp_file(self) -> Path:
         return layout.metadata_dir(self._repo) / f"{layout.TIMESTAMP}.json"
+
+
+def _edition_of(timestamp: bytes) -> int:
+    try:
+        return parse(Timestamp, timestamp, "the timestamp").signed.version
+    except BadInput:  # damaged: devices cannot have read it
+        return 0
 
 
 def _load_signers(repo: Path, online: Path) -> dict[str, CryptoSigner]:

@@ -11,10 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.pens import Watched
 
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.trust.checkpoint import Checkpoint, ledger_origin, open_checkpoint, parse_checkpoint, sign_checkpoint
-from tidegate.trust.durable import write_durably
 from tidegate.trust.ledger import LedgerWriter, directory_fetch
 from tidegate.trust.ledger_proof import EntryProof, parse_proof
 from tidegate.trust.ledger_read import LedgerReader
@@ -258,13 +258,12 @@ def test_a_power_cut_at_each_write(tmp_path: Path, cut: int) -> None:
         if left == 0:
             raise PowerCut
         left -= 1
-        write_durably(path, data)
 
     writer(tmp_path, entries(250))
     seen = reader(tmp_path)
     survived = 0
     try:
-        ledger = LedgerWriter(tmp_path / "ledger", tmp_path / "memory", SIGNER, entries(250), write=write)
+        ledger = LedgerWriter(tmp_path / "ledger", tmp_path / "memory", SIGNER, entries(250), pen=Watched(write))
         for _ in range(2):
             ledger.add([entry(ledger.size + i) for i in range(5)])
             survived = ledger.publish()
@@ -286,9 +285,8 @@ def test_a_publication_that_failed_is_done_whole_by_the_next(tmp_path: Path) -> 
     def write(path: Path, data: bytes) -> None:
         if fail[0] and path.name == "checkpoint":
             raise OSError(28, "no space")
-        write_durably(path, data)
 
-    ledger = writer(tmp_path, entries(3), write=write)
+    ledger = writer(tmp_path, entries(3), pen=Watched(write))
     fail[0] = True
     ledger.add([entry(3)])
     with pytest.raises(OSError, match="no space"):

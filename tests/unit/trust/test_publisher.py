@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.pens import Watched
 
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.wire import encode
@@ -50,11 +51,12 @@ def test_a_power_cut_at_each_write(rolling: House, at: int, end: Callable[[Path,
             end(path, data)
             raise PowerCut
         writes.append(path)
-        write_durably(path, data)
 
     changed = rolling.plan(plan.candidate, ring=2)
     with pytest.raises(PowerCut):
-        Publisher(rolling.repo, rolling.online, write=cut).publish({rolling.component: encode(changed)}, rolling.now)
+        Publisher(rolling.repo, rolling.online, pen=Watched(cut)).publish(
+            {rolling.component: encode(changed)}, rolling.now
+        )
     device.refresh()
     seen, version = device.plan(rolling.component)
     # The timestamp is the last of the four writes: only once it stands is the plan there, and then it is there whole.
@@ -76,15 +78,14 @@ def test_a_timestamp_that_was_read_and_then_lost_to_a_power_cut(rolling: House) 
     plan, _ = device.plan(rolling.component)
 
     def visible_then_lost(path: Path, data: bytes) -> None:
-        old = path.read_bytes() if path.exists() else None
-        write_durably(path, data)
         if path.name == "timestamp.json":
+            old = path.read_bytes()
+            write_durably(path, data)
             device.refresh()
-            assert old is not None
             path.write_bytes(old)
             raise PowerCut
 
-    torn = Publisher(rolling.repo, rolling.online, write=visible_then_lost)
+    torn = Publisher(rolling.repo, rolling.online, pen=Watched(visible_then_lost))
     with pytest.raises(PowerCut):
         torn.publish({rolling.component: encode(rolling.plan(plan.candidate, ring=2))}, rolling.now)
     seen, version = device.plan(rolling.component)
