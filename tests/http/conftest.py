@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.http.people import People
 from tests.server import World
 
 Refuses = Callable[..., AbstractContextManager[list[httpx.Response]]]
@@ -16,6 +17,14 @@ Refuses = Callable[..., AbstractContextManager[list[httpx.Response]]]
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     found = World(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def people(world: World) -> Iterator[People]:
+    """A world with three named operators: ada may start, bob may approve, vera may look."""
+    found = People(world, {"ada": "operator", "bob": "approver", "vera": "viewer"})
     yield found
     found.close()
 

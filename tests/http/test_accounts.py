@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from argon2 import extract_parameters
 from argon2.low_level import Type
 from tests.http.conftest import check_problem
-from tests.server import COMPONENT, World
+from tests.http.people import WORDS, People, ready
+from tests.server import COMPONENT
 
 from tidegate.api.access import NEEDS, may
 from tidegate.control.policy import Policy
@@ -21,59 +20,6 @@ from tidegate.control.state import fold
 from tidegate.trust.passwords import Passwords
 
 pytestmark = [pytest.mark.room("api"), pytest.mark.room("control")]
-WORDS = {"ada": "correct horse battery", "bob": "staple correct horse", "vera": "looks at everything"}
-
-
-class People:
-    """A world with three named operators, each with a client of its own."""
-
-    def __init__(self, world: World, roles: dict[str, str]) -> None:
-        self.world, self.clients = world, {}
-        for name, role in roles.items():
-            body = {"name": name, "role": role, "password": WORDS[name]}
-            reply = world.operator("/api/v1/operators", **body)
-            assert reply.status_code == 201, reply.text
-            self.clients[name] = self.log_in(name)
-
-    def log_in(self, name: str, password: str = "") -> httpx.Client:
-        base = str(self.world.operators.base_url)
-        reply = httpx.post(
-            f"{base}/api/v1/sessions", json={"name": name, "password": password or WORDS[name]}, timeout=90
-        )
-        assert reply.status_code == 201, reply.text
-        return httpx.Client(base_url=base, timeout=90, headers={"authorization": f"Bearer {reply.json()['token']}"})
-
-    def post(self, name: str, path: str, **body: object) -> httpx.Response:
-        return self.clients[name].post(path, json={"why": "test", **body})
-
-    def act(self, what: str) -> tuple[str, str]:
-        found = [(act.who, act.why) for act in self.world.controller.state.acts if act.what == what]
-        return found[-1]
-
-    def close(self) -> None:
-        for client in self.clients.values():
-            client.close()
-
-
-@pytest.fixture
-def people(world: World) -> Iterator[People]:
-    found = People(world, {"ada": "operator", "bob": "approver", "vera": "viewer"})
-    yield found
-    found.close()
-
-
-def _ready(people: People, devices: int = 4) -> dict[str, Any]:
-    for _ in range(devices):
-        people.world.enrol()
-    people.world.release(1)
-    return {
-        "component": COMPONENT,
-        "release": "1",
-        "max_harmed": 2,
-        "placebo_per_treated": 1.0,
-        "observe_s": 10,
-        "allow_hold": True,
-    }
 
 
 # --- accounts -------------------------------------------------------------------------------------------------------
@@ -226,7 +172,7 @@ def test_a_role_is_enforced_at_the_door_and_changes_at_once(people: People) -> N
 
 
 def test_starting_above_a_size_takes_somebody_else(people: People) -> None:
-    body = _ready(people)
+    body = ready(people)
     people.world.operator("/api/v1/policy", devices_alone=3)
     reply = people.post("ada", "/api/v1/rollouts", **body, why="new rules")
     assert reply.status_code == 202
@@ -256,7 +202,7 @@ def test_starting_above_a_size_takes_somebody_else(people: People) -> None:
 
 
 def test_putting_more_at_risk_and_raising_a_months_limit_take_two(people: People) -> None:
-    body = _ready(people)
+    body = ready(people)
     people.world.operator("/api/v1/policy", harmed_alone=1, raise_needs_two=True)
     assert "2 devices at risk" in people.post("ada", "/api/v1/rollouts", **body).json()["reason"]
     path = f"/api/v1/components/{COMPONENT}/budget"
@@ -272,7 +218,7 @@ def test_putting_more_at_risk_and_raising_a_months_limit_take_two(people: People
 
 def test_going_on_after_a_halt_always_takes_two(people: People) -> None:
     world = people.world
-    body = _ready(people)
+    body = ready(people)
     devices = [world.enrol() for _ in range(2)]
     rollout = world.rollout(max_harmed=3, placebo_per_treated=0.0)
     del devices
@@ -291,7 +237,7 @@ def test_going_on_after_a_halt_always_takes_two(people: People) -> None:
 
 
 def test_a_request_is_refused_taken_back_or_expires_and_then_is_over(people: People) -> None:
-    body = _ready(people)
+    body = ready(people)
     people.world.operator("/api/v1/policy", devices_alone=1, approval_expires_s=600)
     first = people.post("ada", "/api/v1/rollouts", **body).json()["approval"]
     check_problem(people.post("vera", f"/api/v1/approvals/{first}/refuse"), 403, "takes the role")
@@ -307,7 +253,7 @@ def test_a_request_is_refused_taken_back_or_expires_and_then_is_over(people: Peo
 
 
 def test_a_grant_of_what_cannot_be_done_any_more_leaves_the_request_open(people: People) -> None:
-    body = _ready(people)
+    body = ready(people)
     people.world.operator("/api/v1/policy", devices_alone=3)
     number = people.post("ada", "/api/v1/rollouts", **body).json()["approval"]
     people.world.operator("/api/v1/policy", devices_alone=3, signed_reports=True)

@@ -79,9 +79,13 @@ async def listing(request: Request) -> Response:
     """List the requests, the newest first; with `?open=1` those that wait."""
     controller = request.app.state.office.controller
     now_ms = controller.now_ms()
-    rows = [approvals.approval_view(a, now_ms) for a in reversed(controller.state.approvals.asked.values())]
+    found = list(reversed(controller.state.approvals.asked.values()))
     if request.query_params.get("open") == "1":
-        rows = [row for row in rows if row["standing"] == "open"]
+        found = [asked for asked in found if asked.standing(now_ms) == "open"]
+    rows = [
+        {**approvals.approval_view(a, now_ms), "outdated": approvals.why_outdated(controller.state, now_ms, a)}
+        for a in found
+    ]
     return JSONResponse({"approvals": rows})
 
 
@@ -91,7 +95,7 @@ async def grant(request: Request) -> Response:
     second = who_of(await body_of(request))
     number = request.path_params["number"]
     controller = office.controller
-    approvals.grant(controller.state, controller.now_ms(), second, number)  # before anything is prepared
+    approvals.answerable(controller.state, controller.now_ms(), second, number)  # before anything is prepared
     asked = controller.state.approvals.asked[number]
     begin = BEGIN.get(asked.kind)
     by = approvals.both(asked, second)

@@ -64,10 +64,13 @@ def refuse(number: int, /, *, why: str = "", home: Path | None = None) -> None:
 
 
 def _what(asked: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in asked["body"].items() if value not in ("", 0, [], {}, False))
+    said = {**asked["body"], **({"devices": asked["about"]["devices"]} if "devices" in asked.get("about", {}) else {})}
+    return ", ".join(f"{name} {value}" for name, value in said.items() if value not in ("", 0, [], {}, False))
 
 
 def _standing(asked: dict[str, Any]) -> str:
+    if asked.get("outdated"):
+        return f"cannot be granted: {asked['outdated']}"
     if asked["standing"] == "open":
         return f"until {moment(asked['expires_ms'])}"
     by = f" by {asked['answered_by']}" if asked["answered_by"] else ""

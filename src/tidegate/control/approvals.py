@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.control.acts import Who
 from tidegate.control.asked import Asked
-from tidegate.control.operators import LOCAL, Forbidden
+from tidegate.control.operators import LOCAL, Forbidden, reaches
+from tidegate.control.still import about, outdated, shown
 from tidegate.core.errors import NotFound, Refused, TidegateError
 from tidegate.log.events import Act, Event
 
@@ -29,14 +30,15 @@ class Waits(TidegateError):
 def ask_second(
     state: ServerState, now_ms: int, by: Who, *, kind: str, body: Json, reason: str
 ) -> tuple[list[Event], Waits]:
-    """Put a request on record; the same one asked again while it is open is the same request."""
+    """Put a request on record, with what it is about; the same one asked again while it is open is the same request."""
+    now = about(state, kind, body)
     for asked in state.approvals.asked.values():
-        same = (asked.kind, asked.body, asked.account) == (kind, body, by.account)
+        same = (asked.kind, asked.body, asked.account, asked.about) == (kind, body, by.account, now)
         if same and asked.standing(now_ms) == "open":
             return [], Waits(asked.number, reason)
     number = state.approvals.newest + 1
     expires_ms = now_ms + state.identities.policy.approval_expires_s * 1000
-    said = {"number": number, "kind": kind, "body": body, "account": by.account, "reason": reason}
+    said = {"number": number, "kind": kind, "body": body, "account": by.account, "reason": reason, "about": now}
     event = Act(at_ms=now_ms, what="approval_asked", who=by.who, why=by.why, body={**said, "expires_ms": expires_ms})
     return [event], Waits(number, reason)
 
@@ -52,19 +54,44 @@ def find_open(state: ServerState, now_ms: int, number: int) -> Asked:
     return asked
 
 
-def grant(state: ServerState, now_ms: int, by: Who, number: int) -> list[Event]:
-    """Say yes as the second person; what was asked for belongs into the same batch of events.
+def answerable(state: ServerState, now_ms: int, by: Who, number: int) -> Asked:
+    """Find a request that this person may grant.
 
     Raises:
         NotFound, Refused: as `find_open`.
-        Forbidden: to whoever asked, and to the local token, behind which may be the same person.
+        Forbidden: to whoever asked, to the local token, behind which may be the same person, and to who is no approver.
     """
     asked = find_open(state, now_ms, number)
     if by.account == LOCAL:
         raise Forbidden("a request is granted by a named operator: tidegate login NAME")
     if by.account == asked.account:
         raise Forbidden(f"request {number} is your own; it takes somebody else")
+    if not reaches(state.operators.role(by.account), "approver"):
+        raise Forbidden("to grant a request takes the role approver")
+    return asked
+
+
+def grant(state: ServerState, now_ms: int, by: Who, number: int) -> list[Event]:
+    """Say yes as the second person; what was asked for belongs into the same batch of events.
+
+    Raises:
+        NotFound, Refused, Forbidden: as `answerable`.
+        Refused: if it would be more, or something else, than was asked for; or if whoever asked may do it no longer.
+    """
+    asked = answerable(state, now_ms, by, number)
+    if said := outdated(state, asked, about(state, asked.kind, asked.body)):
+        raise Refused(f"request {number} cannot be granted as it stands: {said}; ask anew")
     return [_answer(now_ms, "approval_granted", by, number)]
+
+
+def why_outdated(state: ServerState, now_ms: int, asked: Asked) -> str:
+    """Say why an open request cannot be granted as it stands, or nothing."""
+    if asked.standing(now_ms) != "open":
+        return ""
+    try:
+        return outdated(state, asked, about(state, asked.kind, asked.body))
+    except TidegateError as error:
+        return str(error)
 
 
 def refuse(state: ServerState, now_ms: int, by: Who, number: int) -> tuple[list[Event], Asked]:
@@ -106,6 +133,7 @@ def approval_view(asked: Asked, now_ms: int) -> Json:
         "answered_by": asked.by,
         "answer": asked.said,
         "body": asked.body,
+        "about": shown(asked),
     }
 
 

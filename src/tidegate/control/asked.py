@@ -25,6 +25,8 @@ class Asked:
     reason: str
     asked_ms: int
     expires_ms: int
+    about: Json = field(default_factory=lambda: {})
+    """What it was about at that moment (still.py); the roster in it is kept while it can be granted."""
     state: str = "open"
     by: str = ""
     said: str = ""
@@ -57,11 +59,23 @@ class Approvals:
                     body["reason"],
                     event.at_ms,
                     body["expires_ms"],
+                    dict(body.get("about", {})),
                 )
+                for other in self.asked.values():
+                    if other.standing(event.at_ms) == "expired":
+                        other.about.pop("roster", None)
                 if len(self.asked) > KEPT:
                     del self.asked[min(self.asked)]
             case "approval_granted" | "approval_refused":
                 if found := self.asked.get(body["number"]):
                     found.state, found.by, found.said = event.what.removeprefix("approval_"), event.who, event.why
+                    found.about.pop("roster", None)
             case _:
                 pass
+
+
+def without_roster(event: Act) -> Act:
+    """Give a request's act without the devices that it was about."""
+    about = {name: value for name, value in event.body.get("about", {}).items() if name != "roster"}
+    body = {**event.body, "about": about}
+    return Act(at_ms=event.at_ms, what=event.what, who=event.who, why=event.why, body=body)

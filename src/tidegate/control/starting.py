@@ -90,7 +90,7 @@ def start_rollout(
         why = state.withdrawn[release.digest] or "no reason was given"
         raise Refused(f"release {release.manifest.seq} of {said.component} was withdrawn by its keys: {why}")
     _approved(said)
-    roster = _roster(state, release, said)
+    roster = roster_of(state, release, said)
     observe_s = said.observe_s or max(OBSERVE_PER_SOAK * release.manifest.health.soak_s, LEAST_GRACE_S)
     try:
         account = _account(state, release, said)
@@ -144,7 +144,8 @@ def _approved(said: StartRequest) -> None:
             raise Refused(f"service {service} could fall, and that needs the word of {approver} (--approved-by)")
 
 
-def _roster(state: ServerState, release: Release, said: StartRequest) -> Roster:
+def roster_of(state: ServerState, release: Release, said: StartRequest) -> Roster:
+    """Give the devices in scope. Raises Refused, BadInput as `start_rollout`."""
     component = release.manifest.component
     active = state.active.get(component)
     if active is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.control.asked import Approvals
+from tidegate.control.asked import Approvals, without_roster
 from tidegate.control.fleet import DeviceRow, Fleet, Reverted
 from tidegate.control.identities import Identities
 from tidegate.control.labelling import fold_labels
@@ -187,6 +187,9 @@ class ServerState:
                 self._set_rolling(body["component"], body["max_harmed_30d"])
             case "labels_set" | "device_signalled" | "devices_quarantined" | "device_retired":
                 self._about_devices(event)
+            case "approval_asked":
+                self.approvals.act(event)
+                self.acts[-1] = without_roster(event)  # a copy of the fleet is in the log
             case _:  # an act that changes no state is on record all the same
                 for fold in (self.identities, self.operators, self.approvals):
                     fold.act(event)
