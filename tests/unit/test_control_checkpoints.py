@@ -88,6 +88,24 @@ def test_what_does_not_belong_is_passed_over(tmp_path: Path, monkeypatch: pytest
     log.close()
 
 
+def test_one_that_was_not_finished_leaves_nothing_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, kept = filled(tmp_path, history(1)), Checkpoints(tmp_path / "kept")
+    first = kept.save(log, fold(event for _, event in log.read()))
+    assert first is not None
+    (first.parent / "00000000000000000001.tmp").write_bytes(b"of a process that was killed")
+
+    def full(file: Any, graph: Any) -> None:
+        file.write(b"x" * 10_000)
+        file.flush()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_graph", full)
+    assert kept.save(log, ServerState()) is None
+    assert "no room left on the disk for a checkpoint" in kept.trouble
+    assert list(first.parent.iterdir()) == [first]
+    log.close()
+
+
 def test_a_file_makes_no_object_that_is_not_ours(tmp_path: Path) -> None:
     for name in ("os:system", "tidegate.cli.main:os.system", "tidegate.control.graph:importlib.import_module"):
         evil = ServerState()

@@ -255,6 +255,64 @@ def test_a_full_disk_answers_everyone_with_an_error_and_leaves_nothing(tmp_path:
     asyncio.run(scene())
 
 
+def test_while_the_disk_is_full_the_log_is_folded_once_and_then_it_goes_on_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appending, "AGAIN_S", 0.02)
+    plant = Plant(tmp_path)
+    controller = plant.controller
+    folds: list[None] = []
+    replayed = controller._replayed  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(controller, "_replayed", lambda: folds.append(None) or replayed())
+
+    async def scene() -> None:
+        async with running(controller):
+            await controller.ask(note(1))
+            fill_disk(plant.log, True)
+            for number in range(20):
+                with pytest.raises(LogError, match="the log took nothing: database or disk is full"):
+                    await controller.ask(note(number, 50_000))
+                assert controller.full, "devices are turned away"
+                assert "full; free disk space" in controller.why_not_ready
+            assert len(folds) == 1
+            fill_disk(plant.log, False)
+            while controller.full:
+                await asyncio.sleep(0.01)
+            assert await controller.ask(note(2, 50_000)) == 2
+            assert controller.why_not_ready == ""
+            assert len(folds) == 1
+        same(controller, plant.log)
+
+    asyncio.run(scene())
+
+
+def test_a_log_that_refuses_right_after_it_seemed_well_is_left_alone_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a store that answers and takes nothing: it is not read anew, from the last checkpoint on, at every attempt."""
+    monkeypatch.setattr(appending, "AGAIN_S", 0.05)
+    plant = Plant(tmp_path)
+    began = time.monotonic()
+
+    def refuse(events: Sequence[Event]) -> int:
+        attempts.append(time.monotonic() - began)
+        raise LogError("the log took nothing")
+
+    attempts: list[float] = []
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            await settled(plant.controller)
+            monkeypatch.setattr(plant.log, "append", refuse)
+            while len(attempts) < 5:
+                with pytest.raises(LogError):
+                    await plant.controller.ask(note(1))
+
+    asyncio.run(scene())
+    gaps = [after - before for before, after in itertools.pairwise(attempts)]
+    assert all(gap >= least for gap, least in zip(gaps[1:], (0.05, 0.1, 0.2), strict=True)), gaps
+
+
 def test_an_event_that_cannot_be_written_harms_nobody_but_its_batch(tmp_path: Path) -> None:
     plant = Plant(tmp_path)
 
@@ -495,6 +553,7 @@ def test_a_replay_of_the_log_is_the_living_state_after_any_history(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random questions in random batches, time that jumps, and a disk that is full now and then."""
+    monkeypatch.setattr(appending, "AGAIN_S", 0.01)
     monkeypatch.setattr(batch_fold, "LEAST", 2)  # so that these few reports are folded in columns too
     chance, plant = random.Random(seed), Plant(tmp_path)
     answers: list[Any] = []

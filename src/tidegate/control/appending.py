@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tidegate.log.events import Event
 from tidegate.log.port import Fenced, Log, LogError
@@ -14,6 +15,10 @@ LATE_S = 3.0
 PATIENCE_S = 8.0
 """Whoever waits is told then that it is not known; devices do not wait much longer."""
 LOOK_EVERY_S = 2.0
+AGAIN_S = 0.5
+LONGEST_WAIT_S = 16.0
+"""A log that refuses again right after it seemed to take events is left alone for longer each time."""
+T = TypeVar("T")
 
 
 class Appending:
@@ -24,7 +29,8 @@ class Appending:
         self._began: float | None = None
         self._sure_at = clock()
         self.away = False
-        """Whether the log did not answer when it was last asked."""
+        """Whether the log did not answer when it was last asked, or takes nothing."""
+        self._refusals = 0
 
     @property
     def late(self) -> bool:
@@ -42,13 +48,40 @@ class Appending:
         try:
             while not (await asyncio.wait({work}, timeout=PATIENCE_S))[0]:
                 impatient()
-            last, self.away = work.result(), False
+            last, self.away, self._refusals = work.result(), False, 0
         except LogError:
             self.away = True
             raise
         finally:
             self._began, self._sure_at = None, self._clock()
         return last
+
+    async def until_it_answers(self, ask: Callable[[], T], waiting: Callable[[str], None]) -> T:
+        """Ask something of the log until it answers; `waiting` is called with what it says instead, again and again.
+
+        Raises:
+            Fenced: if another writer has taken over.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(ask)
+            except Fenced:
+                raise
+            except LogError as error:
+                self.away = True
+                waiting(str(error))
+                await asyncio.sleep(AGAIN_S)
+
+    async def until_it_takes(self, waiting: Callable[[str], None]) -> None:
+        """After an append that failed: wait until the log would take it. Raises Fenced."""
+        self._refusals += 1
+        until = self._clock() + (min(AGAIN_S * 2 ** (self._refusals - 2), LONGEST_WAIT_S) if self._refusals > 1 else 0)
+        while self._clock() < until:
+            self.away = True
+            waiting("")
+            await asyncio.sleep(AGAIN_S)
+        await self.until_it_answers(self._log.check, waiting)
+        self.away = False
 
     async def look(self) -> str | None:
         """See after a time without appends whether the log is there and nobody else has taken it over.

@@ -54,6 +54,7 @@ class Checkpoints:
         """Write a checkpoint of the state after the log's last event. A failure is no harm: it is said in `trouble`."""
         try:
             make_directory(self.directory, 0o700)
+            self._sweep()
             path = self.directory / f"{log.last:020}.checkpoint"
             temporary = path.with_suffix(".tmp")
             with (
@@ -72,8 +73,15 @@ class Checkpoints:
             self.trouble = ""
             return path
         except Exception as error:  # whatever it is, the log has everything
+            self._sweep()  # on a full disk a part of it would keep the log from going on
             self.trouble = f"no checkpoint could be written: {error}"
             return None
+
+    def _sweep(self) -> None:
+        """Remove what was begun and never finished."""
+        for part in self.directory.glob("*.tmp"):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def newest(self, log: Log) -> Checkpoint | None:
         """Give the newest one that belongs to this log and this code, or None."""

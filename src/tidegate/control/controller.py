@@ -36,7 +36,6 @@ LEAST_TO_SAVE = 2_000
 TICK_S = 0.25
 LOOK_EVERY_S = 0.05
 """While reports come faster than they are written, what they make due is looked for so often, not at each batch."""
-READ_AGAIN_S = 0.5
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
 _SLOW = "the log takes long; what was asked is not known to be durable, ask again"
@@ -94,19 +93,15 @@ class Controller:
         return fold_batches(batches, found.state if found else None)
 
     async def _replay_again(self, failed: LogError) -> None:
-        """Fold the log anew after an append that failed; a store that is away is waited for, but by nobody else."""
-        while True:
-            try:
-                self.state = await asyncio.to_thread(self._replayed)
-                self.state.published = dict(self._stands)
-                self._appending.away = False
-                return
-            except Fenced:
-                raise
-            except LogError as error:
-                self.trouble = str(error)
-                self._tell_all(failed)
-                await asyncio.sleep(READ_AGAIN_S)
+        """After an append that failed: fold the log anew, once, and decide nothing until it takes events again."""
+
+        def waiting(trouble: str) -> None:
+            self.trouble = trouble or self.trouble
+            self._tell_all(failed)
+
+        self.state = await self._appending.until_it_answers(self._replayed, waiting)
+        self.state.published = dict(self._stands)
+        await self._appending.until_it_takes(waiting)
 
     async def _save(self, least_events: int) -> None:
         """Write a checkpoint if so many events have come since the last; meanwhile nothing else happens here."""

@@ -54,8 +54,11 @@ class Log(Protocol):
     def check(self) -> None:
         """See whether the log is there and is still this writer's own; costs about one message to its server.
 
+        After an append that failed it is tried, as far as that can be done without leaving anything, whether one like
+        it would be taken now.
+
         Raises:
-            LogError: if it does not answer.
+            LogError: if it does not answer, or would take nothing.
             Fenced: if another writer has taken over.
         """
         ...

@@ -69,6 +69,7 @@ class PostgresqlLog:
         self._reader: psycopg.Connection[Any] | None = None
         self._doubt = False
         self._partitions = 0
+        self._refused: Sequence[tuple[int, int, int, bytes]] = ()
         try:
             self._db = self._connect()
         except psycopg.Error as error:
@@ -149,12 +150,13 @@ class PostgresqlLog:
             try:
                 self._write(rows, end)
             except psycopg.Error as error:
+                self._refused = rows
                 self._after_failure(error, end)
-            self._last = end
+            self._last, self._refused = end, ()
             return end
 
-    def _write(self, rows: Sequence[tuple[int, int, int, bytes]], end: int) -> None:
-        with self._db.transaction():
+    def _write(self, rows: Sequence[tuple[int, int, int, bytes]], end: int, *, keep: bool = True) -> None:
+        with self._db.transaction(force_rollback=not keep):
             found = self._db.execute(
                 "UPDATE tidegate_writer SET last = %s WHERE epoch = %s AND last = %s", (end, self._epoch, self._last)
             )
@@ -218,11 +220,13 @@ class PostgresqlLog:
         self._last, self._doubt = int(row[1]), False
 
     def check(self) -> None:
-        """See whether this is still the writer. Raises LogError, Fenced."""
+        """See whether this is still the writer, and what was refused would be taken now. Raises LogError, Fenced."""
         with self._lock:
             self._settle_doubt()
             try:
                 epoch = one(self._db, "SELECT epoch FROM tidegate_writer")
+                if int(epoch) == self._epoch and self._refused:
+                    self._try_again()
             except psycopg.Error as error:  # whoever took over has ended this line, or the server is away: which?
                 self._doubt = True
                 try:
@@ -234,6 +238,21 @@ class PostgresqlLog:
                 return
             if int(epoch) != self._epoch:
                 raise Fenced(_TAKEN_OVER)
+
+    def _try_again(self) -> None:
+        """Write what was refused, and take it back. Raises LogError if it is refused again, psycopg.Error otherwise."""
+        rows, self._refused = self._refused, ()
+        if rows[0][0] != self._last + 1:
+            return  # it came through after all
+        try:
+            self._write(rows, rows[-1][0] + rows[-1][1] - 1, keep=False)
+        except psycopg.Error as error:
+            self._refused = rows
+            if self._db.closed or self._db.broken:
+                raise
+            raise LogError(f"the log takes nothing: {_said(error)}; free disk space or check the server") from error
+        finally:
+            self._partitions = 0  # what was made for it is gone again
 
     def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Give the events after `after`, in order. Raises LogError."""

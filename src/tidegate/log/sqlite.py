@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from tidegate.log.pack import records
 from tidegate.log.port import Busy, LogError, events_of
 
 _PAGE_BYTES = 8 << 20
+_SPARE_BYTES = 1 << 20
+"""More than what was refused must fit, so that a disk that is nearly full is not tried again and again."""
 _INSERT = "INSERT INTO record (seq, count, at_ms, body) VALUES (?, ?, ?, ?)"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
@@ -49,6 +52,7 @@ class SqliteLog:
         """
         self._lock = threading.Lock()
         self._path = path
+        self._refused: Sequence[tuple[int, int, int, bytes]] = ()
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
         except sqlite3.Error as error:
@@ -118,7 +122,38 @@ class SqliteLog:
             return self._last
 
     def check(self) -> None:
-        """Nothing can have happened: the file is locked for as long as it is open."""
+        """See whether the last append would be taken now, if it was not. Raises LogError.
+
+        Nothing else can have happened: the file is locked for as long as it is open.
+        """
+        with self._lock:
+            if not self._refused:
+                return
+            try:
+                self._try_room()
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(_INSERT, self._refused)
+            except (sqlite3.Error, OSError) as error:
+                raise LogError(f"the log takes nothing: {error}; free disk space or check the disk") from error
+            finally:
+                self._roll_back()
+            self._refused = ()
+
+    def _try_room(self) -> None:
+        """Write as much as an append would, beside the log, and take it away again. Raises OSError.
+
+        SQLite itself writes nothing before a commit, and a file system may pack what can be packed.
+        """
+        spare = self._path.with_name(f"{self._path.name}-room")
+        size = _SPARE_BYTES + 2 * sum(len(body) for *_, body in self._refused)
+        try:
+            with open(os.open(spare, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb", buffering=0) as file:
+                left = memoryview(os.urandom(size))
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+        finally:
+            spare.unlink(missing_ok=True)
 
     def append_records(self, bodies: Sequence[bytes]) -> int:
         """Append records that are packed already, in one transaction: for imports. Raises LogError, ValueError."""
@@ -137,12 +172,14 @@ class SqliteLog:
         try:
             if len(rows) == 1:  # a statement is a transaction; each step more waits for the interpreter's lock
                 self._db.execute(_INSERT, rows[0])
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_INSERT, rows)
-            self._db.execute("COMMIT")
+            else:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(_INSERT, rows)
+                self._db.execute("COMMIT")
+            self._refused = ()
         except sqlite3.Error as error:
             self._roll_back()
+            self._refused = rows
             raise LogError(f"the log took nothing: {error}; free disk space or check the disk") from error
 
     def _roll_back(self) -> None:
