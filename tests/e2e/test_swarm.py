@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from tidegate.cli.main import run
 from tidegate.cli.swarm_client import Tally
 
 pytestmark = [pytest.mark.room("cli"), pytest.mark.room("intake")]
@@ -30,7 +31,9 @@ def swarm(*words: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_every_device_gets_through(pattern: str) -> None:
-    done = swarm("--devices", "200", "--pattern", pattern, "--rate", "400", "--most", "300", "--json")
+    done = swarm(
+        "--devices", "200", "--processes", "2", "--pattern", pattern, "--rate", "400", "--most", "300", "--json"
+    )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["confirmed"] == 200
@@ -39,15 +42,25 @@ def test_every_device_gets_through(pattern: str) -> None:
         "announce 200": 200,
         "report 200": 200,
     }
+    assert (said["statuses"]["file 200"], said["statuses"]["file 404"]) == (600, 200)
+    assert sum(bar["answers"] for bar in said["histogram"]) == said["requests"]
     assert (said["statuses"].get("bad mac 401", 0) > 10) == (pattern == "bad-macs")
     assert 0 < said["latency_ms"]["p50"] <= said["latency_ms"]["p99"] <= said["slowest_ms"]
     assert said["server"]["cpu_s"] > 0
 
 
-def test_what_cannot_be_is_one_line() -> None:
-    done = swarm("--devices", "0")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("tidegate: --devices must be between 1 and")
+@pytest.mark.parametrize(
+    "words",
+    ["--devices 0", "--rate nan", "--processes 0", "--connections 0", "--most -1", "--soak -1", "--poll inf"],
+)
+def test_what_cannot_be_is_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["bench", "swarm", *words.split()])
+    assert ended.value.code == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert found.err.startswith(f"tidegate: {words.split()[0]} must be ")
+    assert found.err.count("\n") == 1
 
 
 def test_quantiles_are_right_to_one_step() -> None:

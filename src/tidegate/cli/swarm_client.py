@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import resource
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +14,27 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.agent.transport import IO_TIMEOUT_S
+from tidegate.core.errors import Refused
+
+
+def allow_files(wanted: int) -> None:
+    """Let this process, and those that it starts, have so many connections. Raises Refused if the system forbids it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted += FILES_BESIDES
+    if 0 <= hard < wanted:
+        raise Refused(f"the system lets a process have {hard:,} open files; take --connections {hard // 2:,} or fewer")
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 Done = Callable[[int, bytes, float], None]
 """Called with status (0: the connection broke), body, and the Retry-After in seconds (0: none)."""
 STEPS_PER_DECADE, DECADES, LEAST_S = 20, 7, 1e-4
-TIMEOUT_S = 30.0
+OPENED_AT_ONCE = 64
+FILES_BESIDES = 256
+LEAST_PAUSE_S = 0.001
+"""A loop's timers go in whole milliseconds; a shorter pause would only turn it round."""
 
 
 @dataclass(slots=True)
@@ -42,9 +61,14 @@ class Tally:
         self.steps += other.steps
         self.slowest_s = max(self.slowest_s, other.slowest_s)
 
+    @property
+    def answers(self) -> int:
+        """How many answers came."""
+        return int(self.steps.sum())
+
     def quantile_s(self, share: float) -> float:
         """Give the time within which this share was answered, to the upper end of its step."""
-        total = int(self.steps.sum())
+        total = self.answers
         if not total:
             return float("nan")
         place = int(np.searchsorted(np.cumsum(self.steps), share * total))
@@ -59,6 +83,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._data = b""
         self._done: Done | None = None
+        self.until_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
@@ -66,8 +91,23 @@ class _Connection(asyncio.Protocol):
 
     def send(self, message: bytes, done: Done) -> None:
         self._done = done
+        self.until_s = time.monotonic() + IO_TIMEOUT_S
         assert self._transport is not None
         self._transport.write(message)
+
+    @property
+    def waits(self) -> bool:
+        """Say whether an answer is due."""
+        return self._done is not None
+
+    def forget(self) -> None:
+        """Call nobody back any more."""
+        self._done = None
+
+    def end(self) -> None:
+        """Break the connection off; what was asked counts as not answered."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._data = data if not self._data else self._data + data
@@ -107,18 +147,33 @@ class Pool:
         self._due: list[tuple[float, int, bytes | Callable[[], bytes], Done]] = []
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._open = 0
+        self._open: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self.closed = False
 
     async def start(self) -> None:
         """Open the connections. Raises OSError if nobody listens."""
-        for _ in range(self._wanted):
-            await self._loop.create_connection(lambda: _Connection(self), self._host, self._port)
+        for first in range(0, self._wanted, OPENED_AT_ONCE):
+            some = range(first, min(first + OPENED_AT_ONCE, self._wanted))
+            await asyncio.gather(*(self._connect() for _ in some))
+        self._sweep()
+
+    async def _connect(self) -> None:
+        _, connection = await self._loop.create_connection(lambda: _Connection(self), self._host, self._port)
+        self._open.add(connection)
+
+    def _sweep(self) -> None:
+        """Break off what has waited too long for its answer, once a second."""
+        now = time.monotonic()
+        for connection in [one for one in self._open if one.waits and one.until_s < now]:
+            connection.end()
+        if not self.closed:
+            self._sweeper = self._loop.call_later(1.0, self._sweep)
 
     def at(self, due_s: float, message: bytes | Callable[[], bytes], done: Done) -> None:
-        """Send at a moment of the loop's clock, or as soon after as a connection is free."""
+        """Send at a moment of the monotonic clock, or as soon after as a connection is free."""
         self._number += 1
         heapq.heappush(self._due, (due_s, self._number, message, done))
         if self._idle:
@@ -131,6 +186,7 @@ class Pool:
 
     def lost(self, connection: _Connection) -> None:
         """Replace a connection that broke."""
+        self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if not self.closed:
@@ -142,24 +198,28 @@ class Pool:
         while not self.closed:
             await asyncio.sleep(0.2)
             try:
-                await self._loop.create_connection(lambda: _Connection(self), self._host, self._port)
+                await self._connect()
                 return
             except OSError:
                 continue
 
     def _pump(self) -> None:
-        now = self._loop.time()
+        now = time.monotonic()
         while self._idle and self._due and self._due[0][0] <= now:
             _, _, message, done = heapq.heappop(self._due)
             self._idle.popleft().send(message if isinstance(message, bytes) else message(), done)
         if self._idle and self._due and not self.closed:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(self._due[0][0], self._pump)
+            self._timer = self._loop.call_later(max(self._due[0][0] - now, LEAST_PAUSE_S), self._pump)
 
     def close(self) -> None:
         """Let all connections go."""
         self.closed = True
-        for connection in self._idle:
-            if connection._transport is not None:
-                connection._transport.close()
+        for timer in (self._timer, self._sweeper):
+            if timer is not None:
+                timer.cancel()
+        self._idle.clear()
+        for connection in list(self._open):
+            connection.forget()
+            connection.end()

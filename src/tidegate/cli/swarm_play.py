@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from tidegate.agent.pace import Backoff, at_turn
+from tidegate.cli.swarm_board import Board
 from tidegate.cli.swarm_client import Pool, Tally
 from tidegate.trust.credentials import authorization
 
-POLL = "/repo/metadata/timestamp.json"
-AGAIN_S = 1.0
-MOST_BACKOFF_S = 60.0
+TIMESTAMP = "/repo/metadata/timestamp.json"
+AHEAD_S = 0.1
+"""Devices are called up this long before their first moment, so that a million of them need no million timers."""
+TOLD_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +32,13 @@ class Part:
     rollout: str
     devices: list[tuple[int, str]]
     """Index and credential."""
+    files: tuple[str, ...] = (TIMESTAMP,)
+    """What each device reads before it announces, in order; none: it announces at once."""
     connections: int = 64
     per_s: float = 0.0
     """Devices that begin in a second; 0: all at once."""
+    poll_s: float = 1.0
+    """The agents' poll interval, from which their back-off grows."""
     soak_s: float = 0.0
     most_s: float = 60.0
     bad_macs: float = 0.0
@@ -37,7 +46,10 @@ class Part:
     slow: int = 0
     """Connections besides that send a byte a second."""
     seed: int = 1
-    poll: bool = True
+    board: str = ""
+    """The file of the board on which progress is told; none: it is not told."""
+    place: int = 0
+    """This part's line on it."""
 
 
 @dataclass(slots=True)
@@ -49,13 +61,20 @@ class Played:
     begun: int = 0
     seconds: float = 0.0
     slow_closed: int = 0
+    refused: int = 0
+    """Devices that the rollout turned away for good."""
+    away: int = 0
+    """Answers 429 and 503: too much waits, or one asks too often."""
+    away_untold: int = 0
+    """Of these, answers that did not say when to come again."""
 
 
 class _Device:
-    __slots__ = ("backoff", "credential", "index", "seq")
+    __slots__ = ("backoff", "credential", "index", "read", "seq")
 
     def __init__(self, index: int, credential: str) -> None:
-        self.index, self.credential, self.seq, self.backoff = index, credential, 0, 0
+        self.index, self.credential, self.seq, self.read = index, credential, 0, 0
+        self.backoff: Backoff | None = None
 
 
 class _Play:
@@ -66,19 +85,36 @@ class _Play:
         self._random = random.Random(part.seed)
         self._loop = asyncio.get_running_loop()
         self._left = len(part.devices)
+        self._started_s = 0.0
+        self._files = [_get(part.host, path) for path in part.files]
+        self._kinds = ["poll" if path == TIMESTAMP else "file" for path in part.files]
         self.over = asyncio.Event()
 
     def begin(self) -> None:
-        """Set every device's first moment."""
-        now = self._loop.time()
-        for number, (index, credential) in enumerate(self.part.devices):
-            due = now + (number / self.part.per_s if self.part.per_s else 0.0)
-            device = _Device(index, credential)
-            if self.part.poll:
-                head = f"GET {POLL} HTTP/1.1\r\nhost: {self.part.host}\r\n\r\n".encode()
-                self._ask(due, "poll", head, device, self._announce)
-            else:
-                self._announce(device, b"", due)
+        """Let the devices come, each at its moment."""
+        self._started_s = time.monotonic()
+        self._call_up()
+
+    def _call_up(self) -> None:
+        part, found = self.part, self.found
+        until = time.monotonic() - self._started_s + AHEAD_S
+        while found.begun < len(part.devices):
+            after_s = found.begun / part.per_s if part.per_s else 0.0
+            if after_s > until:
+                self._loop.call_later(AHEAD_S / 2, self._call_up)
+                return
+            device = _Device(*part.devices[found.begun])
+            found.begun += 1
+            self._read(device, b"", self._started_s + after_s)
+
+    def _read(self, device: _Device, _: bytes, due: float) -> None:
+        """Read the next of the signed files, or go on to announce."""
+        if device.read >= len(self._files):
+            self._announce(device, b"", due)
+            return
+        number = device.read
+        device.read += 1
+        self._ask(due, self._kinds[number], self._files[number], device, self._read)
 
     def _ask(
         self,
@@ -89,24 +125,29 @@ class _Play:
         then: Callable[[_Device, bytes, float], None],
     ) -> None:
         def done(status: int, body: bytes, wait_s: float) -> None:
-            now = self._loop.time()
+            now = time.monotonic()
             self.found.tally.add(kind, status, now - due)
-            if status == 200:
-                device.backoff = 0
+            if status == 200 or (status == 404 and kind == "file"):  # no newer root is the usual answer
+                device.backoff = None
                 then(device, body, now)
             elif status == 409 or (status == 401 and kind != "bad mac"):
+                self.found.refused += 1
                 self._end()
             elif status == 401:
                 then(device, body, now)
             else:
+                if status in (429, 503):
+                    self.found.away += 1
+                    self.found.away_untold += not wait_s
                 self._ask(now + self._pause_s(device, wait_s), kind, message, device, then)
 
         self.pool.at(due, message, done)
 
     def _pause_s(self, device: _Device, wait_s: float) -> float:
-        """Full jitter, as the agent's back-off; never sooner than the server has said."""
-        device.backoff = min(device.backoff + 1, 6)
-        return wait_s + self._random.uniform(0, min(MOST_BACKOFF_S, AGAIN_S * 2**device.backoff))
+        """Give the agent's own wait after an error: full jitter, and never sooner than the server has said."""
+        if device.backoff is None:
+            device.backoff = Backoff(self.part.poll_s, self._random)
+        return device.backoff.next_s(wait_s or None)
 
     def _announce(self, device: _Device, _: bytes, due: float) -> None:
         if self.part.bad_macs and device.seq == 0 and self._random.random() < self.part.bad_macs:
@@ -122,8 +163,7 @@ class _Play:
     def _answered(self, device: _Device, body: bytes, now: float) -> None:
         found = msgspec.json.decode(body)
         if "lease_id" not in found:
-            wait_s = float(found.get("retry_after_s", 1))
-            self._say(device, b"", now + wait_s * self._random.uniform(1.0, 1.2))
+            self._say(device, b"", now + at_turn(float(found.get("retry_after_s", 1)), self._random))
             return
         said = {"reports": [{"lease_id": found["lease_id"], "kind": "confirmed", "seq": device.seq + 1, "boot_s": 1}]}
         message = self._message(device, "/v1/reports", said)
@@ -151,26 +191,41 @@ class _Play:
         ).encode() + body
 
 
+def _get(host: str, path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
+
+
 async def play(part: Part) -> Played:
     """Play one part. Raises OSError if nobody listens."""
     pool = Pool(part.host, part.port, part.connections)
     scene = _Play(part, pool)
     slow = [asyncio.create_task(_slow(part, scene.found)) for _ in range(part.slow)]
     await pool.start()
-    started = asyncio.get_running_loop().time()
+    started = time.monotonic()
+    telling = asyncio.create_task(_tell(part, scene))
     scene.begin()
     try:
         async with asyncio.timeout(part.most_s):
             await scene.over.wait()
     except TimeoutError:
         pass
-    scene.found.seconds = asyncio.get_running_loop().time() - started
-    scene.found.begun = len(part.devices)
+    scene.found.seconds = time.monotonic() - started
     pool.close()
-    for task in slow:
+    for task in (telling, *slow):
         task.cancel()
-    await asyncio.gather(*slow, return_exceptions=True)
+    await asyncio.gather(telling, *slow, return_exceptions=True)
     return scene.found
+
+
+async def _tell(part: Part, scene: _Play) -> None:
+    """Write on the board how far it is, and end early if that is asked for there."""
+    if not part.board:
+        return
+    board = Board(part.board)
+    while not board.stopped:
+        board.tell(part.place, scene.found.begun, scene.found.confirmed, scene.found.tally.answers)
+        await asyncio.sleep(TOLD_S)
+    scene.over.set()
 
 
 async def _slow(part: Part, found: Played) -> None:
@@ -188,7 +243,8 @@ async def _slow(part: Part, found: Played) -> None:
 
 
 def play_process(part: Part) -> Played:
-    """Play one part in a process of its own."""
+    """Play one part in a process of its own; an interrupt is for the one that has started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         import uvloop
     except ImportError:

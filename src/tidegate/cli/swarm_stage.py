@@ -84,6 +84,31 @@ class SwarmStage:
         """Give a device's index and credential."""
         return index, self._secrets.credential(self._secrets.newest_epoch, index, self._ids[index].tobytes().hex())
 
+    def refresh_paths(self) -> tuple[str, ...]:
+        """Give what a device reads that finds a new plan: no newer root, then timestamp, snapshot, plans, its plan.
+
+        Raises:
+            Refused: no plan was published in time.
+        """
+        published = self.home.repository / "targets" / "plans"
+        deadline = time.monotonic() + START_S
+        while not (plans := sorted(published.glob(f"*.{COMPONENT}.json"), key=_changed)):
+            if time.monotonic() > deadline:
+                raise Refused("the swarm's rollout has no published plan")
+            time.sleep(0.05)
+        names = [path.name for path in (self.home.repository / "metadata").iterdir()]
+        newest = {
+            role: max(int(name.partition(".")[0]) for name in names if name.partition(".")[2] == f"{role}.json")
+            for role in ("root", "snapshot", "plans")
+        }
+        return (
+            f"/repo/metadata/{newest['root'] + 1}.root.json",
+            "/repo/metadata/timestamp.json",
+            f"/repo/metadata/{newest['snapshot']}.snapshot.json",
+            f"/repo/metadata/{newest['plans']}.plans.json",
+            f"/repo/targets/plans/{plans[-1].name}",
+        )
+
     def start(self, *words: str) -> tuple[str, int]:
         """Start the server; give the host and port of its devices' port. Raises Refused if it does not start."""
         cpus = self._cpus
@@ -160,3 +185,7 @@ class SwarmStage:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
