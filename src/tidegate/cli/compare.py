@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from rich.text import Text
+
 from tidegate.cli.show import console, duration, out, out_json, table
 from tidegate.core.errors import BadInput
 from tidegate.sim.compare import COMPARED, HARM_RATES, Line, as_dict, compare_policies, play_scenarios
@@ -81,12 +83,12 @@ def _under_policies(scenario: Scenario, policies: tuple[str, ...], plot: Path | 
     out(f"Devices report after {duration(scenario.rollout.observe_s)} under every policy; {wall_s:.1f} s.")
 
 
-def _row(line: Line, budget: int) -> tuple[str, ...]:
-    cells: list[str] = []
+def _row(line: Line, budget: int) -> tuple[str | Text, ...]:
+    cells: list[Text] = []
     for runs in line.harmful:
         mean, worst = float(runs.harmed.mean()), int(runs.harmed.max())
         colour = "green" if worst <= budget else "red" if mean > budget else "yellow"
-        cells.append(f"[{colour}]{short(mean)}[/]")
+        cells.append(Text(short(mean), style=colour))
     hours, verdict = line.hours_to_everyone, line.good.verdict
     halted, held = (int((verdict == ending).sum()) for ending in (Ending.HALTED, Ending.HELD))
     stopped = ", ".join(f"{count} {word}" for count, word in ((halted, "halted"), (held, "held")) if count) or "0"

@@ -21,6 +21,7 @@ from tidegate.cli.demo_content.releases import (
 from tidegate.cli.demo_gate import DemoGate, Tried
 from tidegate.cli.demo_stage import COMPONENT, DemoDevice, Stage
 from tidegate.cli.office import OfficeClient
+from tidegate.cli.options import OnOff
 from tidegate.cli.release_files import SpeedOptions, create_draft
 from tidegate.cli.releases import sign_with, submit
 from tidegate.cli.rollout_view import rollout_panel
@@ -40,7 +41,7 @@ def demo(
     devices: int = 24,
     json: bool = False,
     fault: str = "both",
-    let_through: bool = True,
+    let_through: OnOff = True,
     keep: Path | None = None,
 ) -> int:
     """Show the main job on this machine: a control plane and real agents, a good release, then a faulty one.

@@ -14,8 +14,10 @@ from typing import Any
 from cyclopts import App
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from tidegate.cli.evidence import EVIDENCE, write_evidence
+from tidegate.cli.harmless import harmless
 from tidegate.cli.inventory_file import read_inventory
 from tidegate.cli.passphrase import open_keys
 from tidegate.cli.release_files import MANIFEST, PAYLOAD, SIGNED, Draft, create_draft
@@ -207,7 +209,7 @@ def _progress(state: dict[str, tuple[str, float, str]]) -> Table:
     for name, (word, share, at) in state.items():
         mark = f"[{COLOUR[word]}]{MARK[word]} {name}[/]"
         bar = "━" * round(20 * share) if word == "runs" else word.lower() if word != "waits" else ""
-        sheet.add_row(mark, f"[{COLOUR[word]}]{bar}[/]", at)
+        sheet.add_row(mark, f"[{COLOUR[word]}]{bar}[/]", Text(harmless(at)))
     return sheet
 
 
@@ -223,7 +225,8 @@ def tell(trial: Trial, checks: list[Check], results: list[Result], took_s: float
 def show(told: dict[str, Any], results: list[Result]) -> None:
     """Print a report for people."""
     release = told["release"]
-    sheet = Table(title=f"The gate: {release['component']} {release['version']}, {release['digest'][:16]}",
+    title = Text(harmless(f"The gate: {release['component']} {release['version']}, {release['digest'][:16]}"))
+    sheet = Table(title=title,
                   title_justify="left", header_style="bold")  # fmt: skip
     for column in ("check", "result", "what it answers", "took"):
         sheet.add_column(column)

@@ -30,7 +30,7 @@ def init(
     Args:
         component: A thing on devices that gets updated, as in edr-rules. Can be given several times.
         home: The control plane's directory.
-        offline_keys: For the keys that belong on another machine; default: <home>-offline-keys.
+        offline_keys: For the keys that belong on another machine; default: HOME-offline-keys.
         log: Where the log is kept: postgresql://user@host/database, or nats://host:port,host:port/stream; default: a
             file in the home. Never with a password.
         log_password_file: A file that holds the log's password alone.

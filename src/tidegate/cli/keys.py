@@ -84,6 +84,8 @@ def take_in(
             raise BadInput("to take in a key give one file, --name and --directory")
         word = passphrase_of(passphrase_file, passphrase_fd, "Passphrase")
         _made(directory, name, import_key(file[0], directory, name, word if b"ENCRYPTED" in data[0] else None, word))
+        if b"ENCRYPTED" not in data[0]:
+            out(f"{file[0]} still holds the key without a passphrase: destroy it.")
         return
     bundle = merge_bundles([read_bundle(each) for each in data])
     if at_rest:
@@ -239,7 +241,7 @@ def sign(
 
 @app.command(name="list")
 def listing(*, home: Path | None = None, json: bool = False) -> None:
-    """List the roles: keys, how many must sign, and until when they last. Exit code 0.
+    """List the roles: keys, how many must sign, and until when they last; warn of what runs out soon.
 
     Args:
         home: The control plane's directory.

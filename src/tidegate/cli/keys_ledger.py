@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from tidegate.cli.ceremony_file import write_bundle
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import first_origin, public_of, read_policy
+from tidegate.cli.options import Change
 from tidegate.cli.show import out, out_json
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.wire import plain
@@ -28,7 +29,7 @@ def ledger(
     witness: Several = None,
     without: list[str] | None = None,
     quorum: int | None = None,
-    demand: bool | None = None,
+    demand: Change = None,
     renew: bool = False,
     output: Path | None = None,
     home: Path | None = None,

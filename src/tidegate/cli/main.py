@@ -8,6 +8,8 @@ import sys
 from cyclopts import App, CycloptsError
 
 from tidegate import __version__
+from tidegate.cli.harmless import harmless
+from tidegate.cli.options import COMMON
 from tidegate.core.errors import BadInput, TidegateError
 
 app = App(
@@ -17,6 +19,7 @@ app = App(
     print_error=False,
     exit_on_error=False,
     result_action="return_value",
+    default_parameter=COMMON,
 )
 
 for _path, _name, _help in (
@@ -95,4 +98,4 @@ def _one_line(text: str) -> str:
 
 
 def _say(sentence: str) -> None:
-    print(f"tidegate: {sentence}", file=sys.stderr)
+    print(f"tidegate: {harmless(sentence)}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Any
 from cyclopts import App
 
 from tidegate.cli.office import OfficeClient
+from tidegate.cli.options import Change
 from tidegate.cli.show import out, out_json, seconds_of, table
 from tidegate.core.errors import BadInput
 
@@ -34,9 +35,9 @@ def change(
     *,
     devices_alone: int | None = None,
     harmed_alone: int | None = None,
-    raise_needs_two: bool | None = None,
+    raise_needs_two: Change = None,
     approval_expires: str = "",
-    signed_reports: bool | None = None,
+    signed_reports: Change = None,
     why: str = "",
     home: Path | None = None,
 ) -> None:

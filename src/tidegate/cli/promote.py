@@ -34,7 +34,7 @@ def promote(
         release: The draft's directory; or a sequence number, with --component.
         to: The new ceiling, as in 50%.
         component: Whose release it is.
-        offline_keys: The directory with the promotions key; default: <home>-offline-keys.
+        offline_keys: The directory with the promotions key; default: HOME-offline-keys.
         passphrase_file: Read the key's passphrase from a file instead of asking for it.
         passphrase_fd: Read it from an open file descriptor.
         why: The reason, for the record.

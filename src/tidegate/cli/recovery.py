@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from tidegate.cli.options import OnOff
 from tidegate.cli.show import out, out_json, table
 from tidegate.contingency.case import Case, read_case
 from tidegate.contingency.schedule import Schedule, first_come, plan_recovery
@@ -16,7 +17,7 @@ WIDTH = 24
 
 
 @app.command
-def schedule(case: Path, /, *, compare: bool = True, json: bool = False) -> None:
+def schedule(case: Path, /, *, compare: OnOff = True, json: bool = False) -> None:
     """Schedule a case: who repairs what, when, and when each service is back.
 
     Exit code 1 if the shifts that are given end before everything is repaired.

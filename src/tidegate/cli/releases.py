@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.office import OfficeClient, part
+from tidegate.cli.options import OnOff
 from tidegate.cli.passphrase import open_keys, open_release_keys
 from tidegate.cli.promote import promote
 from tidegate.cli.release_files import (
@@ -122,7 +123,7 @@ def sign(
     newest: Path | None = None,
     passphrase_file: Path | None = None,
     passphrase_fd: int | None = None,
-    submit_it: Annotated[bool, Parameter(name="--submit")] = True,
+    submit_it: Annotated[OnOff, Parameter(name="--submit")] = True,
     why: str = "",
     home: Path | None = None,
     json: bool = False,
@@ -131,7 +132,7 @@ def sign(
 
     Args:
         draft: What tidegate release create wrote.
-        offline_keys: The directory with the release keys; default: <home>-offline-keys.
+        offline_keys: The directory with the release keys; default: HOME-offline-keys.
         trial: Trial values: everyone within seconds. Never for a real fleet.
         emergency: It closes a hole that is being exploited: all release holders sign, and it may spread faster.
         speed: The fastest that it may ever spread: AGE:SHARE steps. Default 0s:0.1%,1h:1%,4h:10%,24h:100%; of an urgent

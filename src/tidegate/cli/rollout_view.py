@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
+from tidegate.cli.harmless import harmless
 from tidegate.cli.show import LIGHT
 
 MARKS: dict[str, tuple[str, str]] = {
@@ -34,9 +35,12 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     lines.append(_counts(found))
     lines.append(_budget(found))
     verdict = Text(f"{found['phase']}", style=f"bold {LIGHT.get(found['phase'], '')}")
-    verdict.append(f"  {found['sentence']}", style="not bold default")
+    verdict.append(f"  {harmless(found['sentence'])}", style="not bold default")
     lines.append(verdict)
-    lines += [Text(cluster["sentence"] + CURE.format(**cluster), style="yellow") for cluster in found["clusters"][:3]]
+    lines += [
+        Text(harmless(cluster["sentence"] + CURE.format(**cluster)), style="yellow")
+        for cluster in found["clusters"][:3]
+    ]
     if found["spill"]:
         lines.append(Text(found["spill"]["sentence"], style="yellow"))
     if found["set_aside"]:
@@ -44,7 +48,7 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     if found.get("speed") and not found["ended_ms"]:
         lines.append(Text(found["speed"]["sentence"], style="dim"))
     head = title or f"{found['component']} {found['release']['version']}"
-    return Panel(Group(*lines), title=f"{head} · rollout {found['rollout']}", title_align="left")
+    return Panel(Group(*lines), title=Text(harmless(f"{head} · rollout {found['rollout']}")), title_align="left")
 
 
 def _marks(where: list[dict[str, Any]]) -> Text:

@@ -11,10 +11,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tidegate.cli.harmless import harmless
 from tidegate.core.errors import BadInput
 
 console = Console(highlight=False)
+PIPE_COLUMNS = 250
 LIGHT = {
     "open": "green",
     "closed": "green",
@@ -28,7 +31,7 @@ LIGHT = {
 
 def out(text: str = "") -> None:
     """Print a line."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(harmless(text), markup=False, soft_wrap=True)
 
 
 def out_json(value: Any) -> None:
@@ -36,23 +39,25 @@ def out_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")  # json.dump writes piece by piece: ten times the time
 
 
-def coloured(word: str) -> str:
+def coloured(word: str) -> Text:
     """Give a phase or verdict its colour."""
-    return f"[{LIGHT[word]}]{word}[/]" if word in LIGHT else word
+    return Text(word, style=LIGHT.get(word, ""))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, empty: str) -> None:
     """Print a table; where there is nothing, a sentence that says what to do."""
-    kept = [[str(cell) for cell in row] for row in rows]
+    kept = [[cell if isinstance(cell, Text) else Text(harmless(str(cell))) for cell in row] for row in rows]
     if not kept:
         out(empty)
         return
-    sheet = Table(title=title, title_justify="left", header_style="bold")
+    sheet = Table(title=Text(harmless(title)), title_justify="left", header_style="bold")
     for column in columns:
-        sheet.add_column(column, overflow="fold")
+        sheet.add_column(Text(harmless(column)), overflow="fold")
     for row in kept:
         sheet.add_row(*row)
-    console.print(sheet)
+    # In a pipe or a file nothing limits a line: each row stays one, and can be searched.
+    wide = console if console.is_terminal else Console(highlight=False, width=max(console.width, PIPE_COLUMNS))
+    wide.print(sheet)
 
 
 def moment(ms: int | None) -> str:
