@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tidegate.cli.show import out
 from tidegate.core.errors import Refused
-from tidegate.trust.ceremony import Bundle, describe
+from tidegate.trust.ceremony import Bundle
+from tidegate.trust.ceremony_words import describe
 from tidegate.trust.durable import write_durably
 
 

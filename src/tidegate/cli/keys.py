@@ -20,13 +20,16 @@ from tidegate.cli.passphrase import open_keys, passphrase_of
 from tidegate.cli.show import moment, out, out_json, table
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.wire import plain
-from tidegate.trust.ceremony import ONLINE, begin_change, describe, merge_bundles, read_bundle, sign_bundle
+from tidegate.trust.ceremony import ONLINE, begin_change, merge_bundles, read_bundle, sign_bundle
+from tidegate.trust.ceremony_words import describe, lacking
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.expiry import role_dates, trust_view
 from tidegate.trust.keys import create_key, import_key, key_path, load_signer, public_file, read_public
 
 app = App(name="keys", help="Signing keys: create, list, rotate, revoke; sign and hand in changes.")
 app.command("tidegate.cli.keys_ledger:ledger", name="ledger", help="What the signed targets say of the ledger.")
+app.command("tidegate.cli.keys_devices:devices", name="devices", help="List the epochs of the devices' secret.")
+app.command("tidegate.cli.keys_devices:retire", name="retire", help="Let credentials of an old epoch count no more.")
 Add = Annotated[list[Path] | None, Parameter(name="--add")]
 
 
@@ -137,6 +140,8 @@ def rotate(
         bundle = begin_change(place.repository, now, "new online keys", add=fresh, remove=old)
     else:
         roles = _roles(place, role)
+        if not add and not remove and not threshold:
+            raise BadInput("say what changes: --add, --remove, --threshold; for a longer life: tidegate keys export")
         keys = [read_public(read_bytes(path, "the public key"))[1] for path in add or ()]
         gone = {name: [_whole_id(place, name, part) for part in remove or ()] for name in roles}
         limits = {name: threshold for name in roles if threshold and (name != "emergency" or len(roles) == 1)}
@@ -144,35 +149,6 @@ def rotate(
             place.repository, now, f"keys of {role}", add=dict.fromkeys(roles, keys), remove=gone, thresholds=limits
         )
     write_bundle(output, bundle)
-
-
-@app.command
-def devices(*, home: Path | None = None, json: bool = False) -> None:
-    """List the epochs of the devices' secret, and how many devices spoke under each since the server began.
-
-    Args:
-        home: The control plane's directory.
-        json: Print JSON.
-    """
-    found = OfficeClient(home).get("/api/v1/device-secrets")
-    if json:
-        out_json(found)
-        return
-    rows = [(e["epoch"], "new credentials" if e["newest"] else "still counts", e["heard"]) for e in found["epochs"]]
-    table("The devices' secret", ("epoch", "", "devices heard"), rows, empty="")
-
-
-@app.command
-def retire(epoch: int, /, *, why: str, home: Path | None = None) -> None:
-    """Let credentials of an old epoch count no more; devices that still have one renew it under their own key.
-
-    Args:
-        epoch: Which: tidegate keys devices.
-        why: The reason, for the record.
-        home: The control plane's directory.
-    """
-    OfficeClient(home).post("/api/v1/device-secrets/retire", {"epoch": epoch}, why)
-    out(f"Epoch {epoch} counts no more.")
 
 
 @app.command
@@ -236,7 +212,11 @@ def sign(
         out(line)
     made, signed = sign_bundle(found, open_keys(key, passphrase_file, passphrase_fd), known)
     write_durably(bundle, made.text())
-    out(f"Signed: {', '.join(signed)}. Carry it on to the next holder, or back: tidegate keys import {bundle}")
+    out(f"Signed: {', '.join(signed)}.")
+    more = lacking(made)
+    for line in more:
+        out(line)
+    out(f"Carry it on to the next holder: {bundle}" if more else f"It is whole: tidegate keys import {bundle}")
 
 
 @app.command(name="list")

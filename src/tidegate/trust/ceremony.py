@@ -20,7 +20,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.wire import decode, encode
 from tidegate.trust import layout
-from tidegate.trust.ledger_policy import LedgerPolicy, describe_policy, policy_of, set_policy
+from tidegate.trust.ledger_policy import LedgerPolicy, policy_of, set_policy
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, verify
 
 ONLINE = (layout.SNAPSHOT, layout.TIMESTAMP, layout.PLANS)
@@ -179,29 +179,6 @@ def merge_bundles(bundles: Sequence[Bundle]) -> Bundle:
     return Bundle(first.title, first.standing, following)
 
 
-def describe(bundle: Bundle) -> list[str]:
-    """Say in sentences what a bundle changes, made from the metadata and not from its title."""
-    lines: list[str] = []
-    for role, text in sorted(bundle.following.items()):
-        before = metadata_of(role, bundle.standing[role])
-        after = metadata_of(role, text)
-        lasts = f"{after.signed.expires:%Y-%m-%d}"
-        lines.append(f"{role}: version {before.signed.version} -> {after.signed.version}, lasts until {lasts}")
-        old, new = _held(before.signed), _held(after.signed)
-        for name in sorted(old | new):
-            (old_keys, old_k), (new_keys, new_k) = old.get(name, (set[str](), 0)), new.get(name, (set[str](), 0))
-            lines += [f"  {name} gets key {key[:16]}" for key in sorted(new_keys - old_keys)]
-            lines += [f"  {name} loses key {key[:16]}" for key in sorted(old_keys - new_keys)]
-            if old_k != new_k:
-                lines.append(f"  {name} needs {new_k} signatures, so far {old_k}")
-        if isinstance(before.signed, Targets) and isinstance(after.signed, Targets):
-            moved = set(before.signed.targets) ^ set(after.signed.targets)
-            lines += [f"  CHANGES THE FILE {path}" for path in sorted(moved)]
-            lines += describe_policy(policy_of(before.signed), policy_of(after.signed))
-        lines.append(f"  signed so far by {len(after.signatures)} keys")
-    return lines
-
-
 def metadata_of(role: str, text: str) -> Metadata[Any]:
     """Read a role's metadata out of a bundle. Raises BadInput."""
     data, what = text.encode(), f"role {role} of the bundle"
@@ -275,10 +252,3 @@ def _deciders(bundle: Bundle, role: str) -> set[str]:
     trunk = metadata_of(layout.TARGETS, texts[layout.TARGETS]).signed
     roles = (trunk.delegations.roles if trunk.delegations else None) or {}
     return set(roles[role].keyids) if role in roles else set()
-
-
-def _held(signed: Root | Targets) -> dict[str, tuple[set[str], int]]:
-    if isinstance(signed, Root):
-        return {name: (set(role.keyids), role.threshold) for name, role in signed.roles.items()}
-    roles = (signed.delegations.roles if signed.delegations else None) or {}
-    return {name: (set(role.keyids), role.threshold) for name, role in roles.items()}

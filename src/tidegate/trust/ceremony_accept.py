@@ -104,4 +104,4 @@ def _check_online(root: Root, trunk: Targets, held: Collection[str]) -> None:
     for role in ONLINE:
         delegator = trunk if role == layout.PLANS else root
         if not set(delegator.get_delegated_role(role).keyids) & set(held):
-            raise Refused(f"this server does not hold the new {role} key; make it here: tidegate keys create --online")
+            raise Refused(f"this server does not hold the new {role} key; make them here: tidegate keys rotate online")

@@ -17,8 +17,9 @@ from tuf.api.metadata import Metadata, Targets
 from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, Untrusted
 from tidegate.core.wire import encode
 from tidegate.trust import ceremony_accept
-from tidegate.trust.ceremony import ONLINE, Bundle, begin_change, describe, merge_bundles, read_bundle, sign_bundle
+from tidegate.trust.ceremony import ONLINE, Bundle, begin_change, merge_bundles, metadata_of, read_bundle, sign_bundle
 from tidegate.trust.ceremony_accept import accept_bundle
+from tidegate.trust.ceremony_words import describe, lacking
 from tidegate.trust.expiry import role_dates, trust_view
 from tidegate.trust.keys import (
     create_key,
@@ -249,6 +250,34 @@ def test_a_holder_sees_what_is_changed_and_not_what_the_title_says(rolling: Hous
     bundle = begin_change(rolling.repo, rolling.now, "spring cleaning", add={"root": [fresh]}, remove={"root": [gone]})
     said = "\n".join(describe(bundle))
     assert f"root gets key {fresh.keyid[:16]}" in said and f"root loses key {gone[:16]}" in said
+
+
+def test_a_bundle_says_whose_signatures_it_still_needs(rolling: House) -> None:
+    fresh, gone = new_key(rolling, "ada"), keyid(rolling, "root-1")
+    bundle = begin_change(rolling.repo, rolling.now, "x", add={"root": [fresh]}, remove={"root": [gone]})
+    before = sorted(keyid(rolling, f"root-{number}")[:16] for number in (1, 2, 3))
+    after = sorted([fresh.keyid[:16], *(keyid(rolling, f"root-{number}")[:16] for number in (2, 3))])
+    assert lacking(bundle) == [
+        f"root has 0 of 2 signatures of the root keys so far; 2 more of {' '.join(before)}",
+        f"root has 0 of 2 signatures of the root keys to come; 2 more of {' '.join(after)}",
+    ]
+    bundle, _ = sign_bundle(bundle, [holder(rolling, "root-1"), holder(rolling, "root-2")])
+    assert len(lacking(bundle)) == 1
+    assert "root has 1 of 2 signatures of the root keys to come; 1 more of" in lacking(bundle)[0]
+    assert "  has 2 of 2 signatures of the root keys so far" in describe(bundle)
+    whole, _ = sign_bundle(bundle, [holder(rolling, "root-3")])
+    assert lacking(whole) == []
+    damaged = metadata_of("root", whole.following["root"])
+    damaged.signatures[keyid(rolling, "root-2")] = damaged.signatures[keyid(rolling, "root-3")]
+    odd = replace(whole, following={"root": damaged.to_bytes().decode()})
+    assert len(lacking(odd)) == 1, "a signature that is none does not count"
+
+
+def test_a_bundle_of_a_role_that_is_nobodys_is_refused(rolling: House) -> None:
+    bundle = begin_change(rolling.repo, rolling.now, "x", renew=["targets"])
+    texts = ({**each, "dreamt": each["targets"]} for each in (bundle.standing, bundle.following))
+    with pytest.raises(BadInput, match="nobody's charge"):
+        describe(replace(bundle, standing=next(texts), following=next(texts)))
 
 
 def test_a_bundle_whose_standing_root_is_made_up_is_not_signed(rolling: House, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from tidegate.agent.inclusion import Inclusion
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import Candidate
 from tidegate.core.wire import canonical, plain
-from tidegate.trust.ceremony import Bundle, begin_change, describe, metadata_of, sign_bundle
+from tidegate.trust.ceremony import Bundle, begin_change, metadata_of, sign_bundle
 from tidegate.trust.ceremony_accept import accept_bundle
+from tidegate.trust.ceremony_words import describe
 from tidegate.trust.checkpoint import Checkpoint, sign_checkpoint
 from tidegate.trust.keys import create_key, ledger_publics, load_signers, online_ids
 from tidegate.trust.ledger_policy import LedgerPolicy, NamedWitness, policy_of
