@@ -46,7 +46,7 @@ class StatusFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._last: dict[str, Any] = {}
+        self._last: tuple[dict[str, Any], bool] = ({}, False)
         self._written = -STATUS_AGE_S
 
     def show(
@@ -71,10 +71,11 @@ class StatusFile:
         status = {"device_id": device_id, **(top or {**_NOTHING, "sentence": nothing}), "components": components}
         status["found"] = list(found)
         now = time.monotonic()
-        if status == self._last and now < self._written + STATUS_AGE_S:
+        shown = (status, last_contact is not None)
+        if shown == self._last and now < self._written + STATUS_AGE_S:
             return
         if self._write({**status, "last_contact": last_contact, "pid": os.getpid()}):
-            self._last, self._written = status, now
+            self._last, self._written = shown, now
 
     def ended(self, sentence: str) -> None:
         """Say why no agent runs: it could not begin. What was shown before stays beside."""

@@ -268,7 +268,7 @@ def test_a_bundle_says_whose_signatures_it_still_needs(rolling: House) -> None:
     whole, _ = sign_bundle(bundle, [holder(rolling, "root-3")])
     assert lacking(whole) == []
     damaged = metadata_of("root", whole.following["root"])
-    damaged.signatures[keyid(rolling, "root-2")] = damaged.signatures[keyid(rolling, "root-3")]
+    damaged.signatures[keyid(rolling, "root-2")].signature = damaged.signatures[keyid(rolling, "root-3")].signature
     odd = replace(whole, following={"root": damaged.to_bytes().decode()})
     assert len(lacking(odd)) == 1, "a signature that is none does not count"
 
