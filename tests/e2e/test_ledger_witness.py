@@ -219,15 +219,19 @@ def test_a_witness_that_sees_a_fork_while_the_server_runs_ends_its_publishing(si
     site.sign_and_import(bundle, "--at-rest")
     server = site.serve()
     wait_for(lambda: site.status()["witnesses"][0]["entries"] > 0, 120)
-    # Somebody with the ledger's key shows the witness another continuation.
     ledger = open_ledger(site.home)
     assert ledger is not None
-    entries = LedgerReader(directory_fetch(site.served), ledger.key).verify()
-    tree = Tree(leaf_hash(entry) for entry in [*entries, b"what the log never held"])
-    fork = Checkpoint(ledger.key.name, tree.size, tree.root())
-    proof = consistency_proof(len(entries), tree.size, tree.node)
-    call = write_call(len(entries), proof, sign_checkpoint(fork, ledger.signer))
-    assert httpx.post(f"{url}/add-checkpoint", content=call, timeout=60).status_code == 200
+
+    def shows_another() -> bool:
+        """Somebody with the ledger's key shows the witness another continuation of what it has seen."""
+        entries = LedgerReader(directory_fetch(site.served), ledger.key).verify()
+        tree = Tree(leaf_hash(entry) for entry in [*entries, b"what the log never held"])
+        fork = Checkpoint(ledger.key.name, tree.size, tree.root())
+        proof = consistency_proof(len(entries), tree.size, tree.node)
+        call = write_call(len(entries), proof, sign_checkpoint(fork, ledger.signer))
+        return httpx.post(f"{url}/add-checkpoint", content=call, timeout=60).status_code == 200
+
+    wait_for(shows_another, 120)  # it may not have been shown the newest yet
     token = ("token", "create", "--uses", 1, "--home", site.home.path)
     site.command(*token)
     wait_for(lambda: "would fork" in site.status()["witnesses"][0]["trouble"], 120)

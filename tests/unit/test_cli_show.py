@@ -24,7 +24,7 @@ def test_nobody_speaks_to_the_terminal_through_a_note(capsys: pytest.CaptureFixt
     out(note)
     shown = capsys.readouterr().out
     assert not set(shown) & set("\x1b\x07\x9b\r\x00")
-    assert shown.count("fine�[2J�]0;owned� �31m��end") == 2
+    assert shown.count(r"fine\x1b[2J\x1b]0;owned\x07 \x9b31m\x0d\x00end") == 2
 
 
 def test_a_table_in_a_pipe_keeps_each_row_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,11 +38,12 @@ def main(words: list[str]) -> int:
         sys.stderr.write(f"tidegate-agent: no command {command!r}\n{USAGE}")
         return 2
     from tidegate.core.errors import BadInput, NotFound, TidegateError
+    from tidegate.core.printable import one_line
 
     try:
         return known[command](rest)
     except (TidegateError, OSError) as error:
-        sys.stderr.write(f"tidegate-agent: {error}\n")
+        sys.stderr.write(f"tidegate-agent: {one_line(str(error))}\n")
         return 2 if isinstance(error, BadInput | NotFound | OSError) else 1
 
 
@@ -75,6 +76,7 @@ def _enrol(words: list[str]) -> int:
 
 def _status(words: list[str]) -> int:
     from tidegate.core.errors import NotFound
+    from tidegate.core.printable import one_line
 
     home = Path(words[1]) if len(words) == 2 and words[0] == "--home" else None
     if home is None:
@@ -85,9 +87,10 @@ def _status(words: list[str]) -> int:
     except (OSError, ValueError) as error:
         raise NotFound(f"{home} has no agent that has run") from error
     for row in found["components"]:
-        sys.stdout.write(f"{row['component']}: {row['state'].lower()}, runs {row['installed']}: {row['sentence']}\n")
+        said = f"{row['component']}: {row['state'].lower()}, runs {row['installed']}: {row['sentence']}"
+        sys.stdout.write(one_line(said) + "\n")
     if not found["components"]:
-        sys.stdout.write(f"{found['sentence']}\n")
+        sys.stdout.write(one_line(str(found["sentence"])) + "\n")
     return 0
 
 

@@ -18,6 +18,7 @@ from tidegate.agent.own import Restart
 from tidegate.agent.say import Log, StatusFile
 from tidegate.agent.tools import make_tools
 from tidegate.core.errors import BadInput, TidegateError
+from tidegate.core.printable import one_line
 
 END_WITHIN_S = 0.9
 STOP_COMPONENT_WITHIN_S = 15.0
@@ -38,10 +39,10 @@ def run(home_path: Path, once: bool, stop_component: bool, verbose: bool) -> int
     except BadInput as error:
         if home.path.is_dir():
             StatusFile(home.status_file).ended(str(error))
-        sys.stderr.write(f"tidegate agent: {error}\n")
+        sys.stderr.write(f"tidegate agent: {one_line(str(error))}\n")
         return 2
     except TidegateError as error:
-        sys.stderr.write(f"tidegate agent: {error}\n")
+        sys.stderr.write(f"tidegate agent: {one_line(str(error))}\n")
         return 1
 
 

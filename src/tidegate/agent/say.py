@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,15 @@ FOUND = frozenset({"damaged", "journal_recovered", "mended", "not_mended", "not_
 FOUND_KEPT = 20
 STATUS_AGE_S = 30.0
 """Contact alone is written at most this often: a poll costs no write."""
+
+
+_SHARP = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def json_line(value: object) -> str:
+    """Write one line of JSON that people can read, and that moves no terminal's cursor and forges no other line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _SHARP.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 class Log:
@@ -31,7 +41,7 @@ class Log:
             self.found = [*self.found, str(fields.get("sentence", event))][-FOUND_KEPT:]
         line = {"at": round(time.time(), 3), "event": event, **fields}
         try:
-            self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+            self._stream.write(json_line(line))
             self._stream.flush()
         except (OSError, ValueError):  # nobody reads the log any more: no reason to stop updating
             pass

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from tidegate.agent.patience import Patience, TimedAnswer
 from tidegate.core.errors import BadInput, TidegateError
+from tidegate.core.printable import one_line
 from tidegate.core.wire import canonical
 from tidegate.trust.errors import Unreachable
 from tidegate.trust.tls import client_context, tls_trouble
@@ -211,7 +212,7 @@ def _begins_at(response: http.client.HTTPResponse, offset: int) -> bool:
 
 def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
     """Read RFC 9457 problem details, or make do with the status line."""
-    sentence = f"the server answered {response.status} {response.reason}"
+    sentence = f"the server answered {response.status} {one_line(response.reason)[:100]}"
     retry_after = _seconds(response.headers.get("Retry-After"))
     last_seq, renew = None, False
     try:
@@ -221,7 +222,7 @@ def _refusal(response: http.client.HTTPResponse, body: bytes) -> HttpRefused:
     if isinstance(problem, dict):
         words = problem.get("detail") or problem.get("title")
         if isinstance(words, str):
-            sentence = f"the server refused ({response.status}): {words[:500]}"
+            sentence = f"the server refused ({response.status}): {one_line(words[:500])}"
         retry_after = _seconds(problem.get("retry_after_s")) or retry_after
         last_seq = problem.get("last_seq") if type(problem.get("last_seq")) is int else None
         renew = problem.get("renew") is True

@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.evidence import EVIDENCE, write_evidence
-from tidegate.cli.harmless import harmless
 from tidegate.cli.inventory_file import read_inventory
 from tidegate.cli.passphrase import open_keys
 from tidegate.cli.release_files import MANIFEST, PAYLOAD, SIGNED, Draft, create_draft
 from tidegate.cli.show import console, out, out_json, table
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.model import Health
+from tidegate.core.printable import printable
 from tidegate.gate.attest import attest
 from tidegate.gate.cache import Cache, default_cache
 from tidegate.gate.notes import compare
@@ -207,9 +207,9 @@ def _with_progress(trial: Trial, checks: list[Check], *, quiet: bool) -> list[Re
 def _progress(state: dict[str, tuple[str, float, str]]) -> Table:
     sheet = Table.grid(padding=(0, 2))
     for name, (word, share, at) in state.items():
-        mark = f"[{COLOUR[word]}]{MARK[word]} {name}[/]"
+        mark = Text(f"{MARK[word]} {name}", style=COLOUR[word])
         bar = "━" * round(20 * share) if word == "runs" else word.lower() if word != "waits" else ""
-        sheet.add_row(mark, f"[{COLOUR[word]}]{bar}[/]", Text(harmless(at)))
+        sheet.add_row(mark, Text(bar, style=COLOUR[word]), Text(printable(at)))
     return sheet
 
 
@@ -225,7 +225,7 @@ def tell(trial: Trial, checks: list[Check], results: list[Result], took_s: float
 def show(told: dict[str, Any], results: list[Result]) -> None:
     """Print a report for people."""
     release = told["release"]
-    title = Text(harmless(f"The gate: {release['component']} {release['version']}, {release['digest'][:16]}"))
+    title = Text(printable(f"The gate: {release['component']} {release['version']}, {release['digest'][:16]}"))
     sheet = Table(title=title,
                   title_justify="left", header_style="bold")  # fmt: skip
     for column in ("check", "result", "what it answers", "took"):
@@ -233,7 +233,8 @@ def show(told: dict[str, Any], results: list[Result]) -> None:
     for each in told["checks"]:
         word = each["result"]
         took = "reused" if each["reused"] else f"{each['took_s']:.2f} s"
-        sheet.add_row(each["check"], f"[{COLOUR[word]}]{MARK[word]} {word.lower()}[/]", each["question"], took)
+        mark = Text(f"{MARK[word]} {word.lower()}", style=COLOUR[word])
+        sheet.add_row(Text(printable(each["check"])), mark, Text(printable(each["question"])), took)
     console.print(sheet)
     _say_findings(told)
     if told["notes"]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tidegate.core.errors import BadInput
 from tidegate.core.model import check_name
+from tidegate.core.printable import is_plain
 
 WAYS = {"device_id": 16, "public_key": 32, "device": 0}
 """Columns that name a device, and their bytes; `device` is its number here. The first that a file has counts."""
@@ -232,7 +233,7 @@ class _Reader:
         for name, value in zip(self._names, cells, strict=True):
             if len(value) > MOST_VALUE:
                 self.refuse(line, f"label {name}: the value must have 1 to {MOST_VALUE} characters")
-            if any(ord(char) < 32 or 0xD800 <= ord(char) < 0xE000 for char in value):
+            if not is_plain(value):
                 self.refuse(line, f"label {name}: {value[:40]!r} holds a character that no label can")
         self.rows.sets.append({name: value or None for name, value in zip(self._names, cells, strict=True)})
         return len(self.rows.sets) - 1

@@ -8,9 +8,9 @@ import sys
 from cyclopts import App, CycloptsError
 
 from tidegate import __version__
-from tidegate.cli.harmless import harmless
 from tidegate.cli.options import COMMON
 from tidegate.core.errors import BadInput, TidegateError
+from tidegate.core.printable import one_line
 
 app = App(
     name="tidegate",
@@ -76,7 +76,7 @@ def run(tokens: list[str] | None = None) -> None:
     try:
         code = app(tokens)
     except CycloptsError as error:
-        _say(_one_line(str(error)) + " (see --help)")
+        _say(str(error) + " (see --help)")
         sys.exit(2)
     except BadInput as error:
         _say(str(error))
@@ -93,9 +93,5 @@ def run(tokens: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _say(sentence: str) -> None:
-    print(f"tidegate: {harmless(sentence)}", file=sys.stderr)
+    print(f"tidegate: {one_line(sentence)}", file=sys.stderr)

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from tidegate.cli.harmless import harmless
 from tidegate.cli.show import LIGHT
+from tidegate.core.printable import all_printable
 
 MARKS: dict[str, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -27,6 +27,7 @@ CURE = "; if they lie: tidegate device quarantine --group {group} --why ..."
 
 def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     """Draw a rollout as `GET /api/v1/rollouts/NAME?devices=1` gives it."""
+    found = all_printable(found)
     lines: list[RenderableType] = []
     where = found.get("where", [])
     if where and len(where) <= MOST_MARKS:
@@ -35,12 +36,9 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     lines.append(_counts(found))
     lines.append(_budget(found))
     verdict = Text(f"{found['phase']}", style=f"bold {LIGHT.get(found['phase'], '')}")
-    verdict.append(f"  {harmless(found['sentence'])}", style="not bold default")
+    verdict.append(f"  {found['sentence']}", style="not bold default")
     lines.append(verdict)
-    lines += [
-        Text(harmless(cluster["sentence"] + CURE.format(**cluster)), style="yellow")
-        for cluster in found["clusters"][:3]
-    ]
+    lines += [Text(cluster["sentence"] + CURE.format(**cluster), style="yellow") for cluster in found["clusters"][:3]]
     if found["spill"]:
         lines.append(Text(found["spill"]["sentence"], style="yellow"))
     if found["set_aside"]:
@@ -48,7 +46,7 @@ def rollout_panel(found: dict[str, Any], title: str = "") -> Panel:
     if found.get("speed") and not found["ended_ms"]:
         lines.append(Text(found["speed"]["sentence"], style="dim"))
     head = title or f"{found['component']} {found['release']['version']}"
-    return Panel(Group(*lines), title=Text(harmless(f"{head} · rollout {found['rollout']}")), title_align="left")
+    return Panel(Group(*lines), title=Text(f"{head} · rollout {found['rollout']}"), title_align="left")
 
 
 def _marks(where: list[dict[str, Any]]) -> Text:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.cli.harmless import harmless
 from tidegate.core.errors import BadInput
+from tidegate.core.printable import printable
 
 console = Console(highlight=False)
 PIPE_COLUMNS = 250
@@ -31,7 +31,7 @@ LIGHT = {
 
 def out(text: str = "") -> None:
     """Print a line."""
-    console.print(harmless(text), markup=False, soft_wrap=True)
+    console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def out_json(value: Any) -> None:
@@ -46,13 +46,13 @@ def coloured(word: str) -> Text:
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, empty: str) -> None:
     """Print a table; where there is nothing, a sentence that says what to do."""
-    kept = [[cell if isinstance(cell, Text) else Text(harmless(str(cell))) for cell in row] for row in rows]
+    kept = [[cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row] for row in rows]
     if not kept:
         out(empty)
         return
-    sheet = Table(title=Text(harmless(title)), title_justify="left", header_style="bold")
+    sheet = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
     for column in columns:
-        sheet.add_column(Text(harmless(column)), overflow="fold")
+        sheet.add_column(Text(printable(column)), overflow="fold")
     for row in kept:
         sheet.add_row(*row)
     # In a pipe or a file nothing limits a line: each row stays one, and can be searched.

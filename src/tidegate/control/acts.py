@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.control.labelling import check_value
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import Manifest, ReleaseTerms, check_name
@@ -36,8 +37,7 @@ def create_token(
         raise BadInput("a token must expire within 1 second to 366 days")
     for name, value in labels.items():
         _name("label", name)
-        if not value or len(value) > 100:
-            raise BadInput(f"label {name}: the value must have 1 to 100 characters")
+        check_value(name, value)
     body = {
         "token_id": token_id,
         "hash": token_hash,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tidegate.core.errors import BadInput
 from tidegate.core.model import check_name
+from tidegate.core.printable import is_plain
 from tidegate.core.roster import LISTED, Roster
 from tidegate.log.events import Act, Event
 
@@ -41,8 +42,16 @@ def check_labels(sets: Sequence[Partial]) -> None:
             raise BadInput(str(error)) from error
     for labels in sets:
         for name, value in labels.items():
-            if value is not None and not 1 <= len(value) <= MOST_VALUE:
-                raise BadInput(f"label {name}: the value must have 1 to {MOST_VALUE} characters")
+            if value is not None:
+                check_value(name, value)
+
+
+def check_value(name: str, value: str) -> None:
+    """Refuse a label's value that cannot be: people read it in tables and sentences. Raises BadInput."""
+    if not 1 <= len(value) <= MOST_VALUE:
+        raise BadInput(f"label {name}: the value must have 1 to {MOST_VALUE} characters")
+    if not is_plain(value):
+        raise BadInput(f"label {name}: the value must hold no control characters; this is {value!r}")
 
 
 def rows_of(fleet: Fleet, ids: npt.NDArray[np.uint8]) -> Ints:
