@@ -35,7 +35,7 @@ LEAST_TO_SAVE = 2_000
 """A server that stops writes a checkpoint if reading these events again would be noticed."""
 TICK_S = 0.25
 LOOK_EVERY_S = 0.05
-"""While reports come faster than they are written, what they make due is looked for so often, not at each batch."""
+"""While reports come faster than they are written, dues are looked for, and the ledger written, only so often."""
 PUBLISH_AGAIN_S = 5.0
 """A disk that takes no plan is not asked at every tick: each attempt is on record first."""
 _SLOW = "the log takes long; what was asked is not known to be durable, ask again"
@@ -207,8 +207,8 @@ class Controller:
         for asked, answer in answers:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
-        await self._publish_ledger()
         if look:
+            await self._publish_ledger()
             await self._publish(now_ms)
             self._look_again_at = time.monotonic() + LOOK_EVERY_S
 

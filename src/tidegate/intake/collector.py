@@ -170,13 +170,17 @@ class CollectorApp:
             if wait_s := self.limits.devices.wait_s(claim.index):
                 return too_often(wait_s, "this device")
             one = Forwarded(path, authorization, body, address, claim.index, claim.device_id, claim.seq, claim.epoch)
-        waiting = _Waiting(one, asyncio.get_running_loop().create_future(), time.monotonic() + PATIENCE_S)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(one, loop.create_future(), time.monotonic() + PATIENCE_S)
         self._queue.append(waiting)
         self._news.set()
+        patience = loop.call_later(PATIENCE_S, _give_up, waiting.answer)
         try:
-            found = await asyncio.wait_for(waiting.answer, PATIENCE_S)
+            found = await waiting.answer
         except TimeoutError:
             return busy("no controller answers")
+        finally:
+            patience.cancel()
         return Reply(found.status, found.body, found.content_type, found.headers)
 
     async def run(self) -> None:
@@ -218,6 +222,11 @@ class CollectorApp:
         self.reached = False
         self._turn += 1  # the next one may have taken over
         return False
+
+
+def _give_up(answer: asyncio.Future[Answered]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def busy(why: str = "too much is waiting") -> Reply:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,14 +31,13 @@ _STATUS: list[tuple[type[TidegateError], int, str]] = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A status, a JSON body and headers."""
 
     status: int
     body: bytes
     content_type: bytes = b"application/json"
-    headers: dict[str, str] = field(default_factory=lambda: {})
+    headers: dict[str, str] = {}
     written: bytes = b""
     """Its header lines, if they were written before."""
 

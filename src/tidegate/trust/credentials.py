@@ -70,7 +70,8 @@ class DeviceSecrets:
         """
         if epoch not in self._masters:
             raise BadInput(f"there is no device secret of epoch {epoch}")
-        text = f"{epoch}.{index}.{device_id}.{self._key(epoch, index, device_id).hex()}"
+        key = _key(self._masters[epoch], _who(str(epoch), str(index), device_id))
+        text = f"{epoch}.{index}.{device_id}.{key.hex()}"
         _split(text)
         return text
 
@@ -85,18 +86,15 @@ class DeviceSecrets:
         found = _HEADER.match(header)
         if not found:
             raise Untrusted("the Authorization header is not 'Tidegate <epoch>.<index>.<device_id>.<seq>.<mac>'")
-        claim = DeviceClaim(int(found[1]), int(found[2]), found[3], int(found[4]))
-        if claim.epoch not in self._masters:
-            what = f"credentials of epoch {claim.epoch} are no longer accepted"
+        epoch_text, index_text, device_id, seq_text, mac = found.groups()
+        epoch, who = int(epoch_text), _who(epoch_text, index_text, device_id)
+        master = self._masters.get(epoch)
+        if master is None:
+            what = f"credentials of epoch {epoch} are no longer accepted"
             raise EpochRetired(f"{what}; get a new one, or enrol the device again")
-        key = self._key(claim.epoch, claim.index, claim.device_id)
-        if not hmac.compare_digest(_mac(key, claim, path, body), found[5]):
+        if not hmac.compare_digest(_mac(_key(master, who), who, seq_text, path, body), mac):
             raise Untrusted("the request was not made with this device's credential")
-        return claim
-
-    def _key(self, epoch: int, index: int, device_id: str) -> bytes:
-        message = _KEY_PREFIX + _part(b"%d" % epoch) + _part(b"%d" % index) + _part(device_id.encode())
-        return hmac.digest(self._masters[epoch], message, "sha256")
+        return DeviceClaim(epoch, int(index_text), device_id, int(seq_text))
 
 
 def authorization(credential: str, seq: int, path: str, body: bytes) -> str:
@@ -114,8 +112,8 @@ def authorization(credential: str, seq: int, path: str, body: bytes) -> str:
     epoch, index, device_id, key = _split(credential)
     if seq < 0:
         raise BadInput("seq must not be negative")
-    claim = DeviceClaim(epoch, index, device_id, seq)
-    return f"Tidegate {epoch}.{index}.{device_id}.{seq}.{_mac(key, claim, path, body)}"
+    who = _who(str(epoch), str(index), device_id)
+    return f"Tidegate {epoch}.{index}.{device_id}.{seq}.{_mac(key, who, str(seq), path, body)}"
 
 
 def credential_device(credential: str) -> tuple[int, str]:
@@ -156,16 +154,17 @@ def _split(credential: str) -> tuple[int, int, str, bytes]:
     return int(found[1]), int(found[2]), found[3], bytes.fromhex(found[4])
 
 
-def _mac(key: bytes, claim: DeviceClaim, path: str, body: bytes) -> str:
-    message = (
-        _MAC_PREFIX
-        + _part(path.encode())
-        + _part(b"%d" % claim.epoch)
-        + _part(b"%d" % claim.index)
-        + _part(claim.device_id.encode())
-        + _part(b"%d" % claim.seq)
-        + _part(body)
-    )
+def _who(epoch: str, index: str, device_id: str) -> bytes:
+    """Give the parts that say which device it is; they stand alike in the message of its key and of each MAC."""
+    return _part(epoch.encode()) + _part(index.encode()) + _part(device_id.encode())
+
+
+def _key(master: bytes, who: bytes) -> bytes:
+    return hmac.digest(master, _KEY_PREFIX + who, "sha256")
+
+
+def _mac(key: bytes, who: bytes, seq: str, path: str, body: bytes) -> str:
+    message = b"".join((_MAC_PREFIX, _part(path.encode()), who, _part(seq.encode()), _part(body)))
     return hmac.digest(key, message, "sha256").hex()
 
 
