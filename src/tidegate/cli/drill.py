@@ -14,7 +14,8 @@ from cyclopts import App
 
 from tidegate.cli.book import anchor, me, now_ms, open_book
 from tidegate.cli.demo_stage import Stage
-from tidegate.cli.drill_fleet import PLAYS, Fleet
+from tidegate.cli.drill_fleet import Fleet
+from tidegate.cli.drill_plays import PLAYS
 from tidegate.cli.drill_proof import prove_in
 from tidegate.cli.show import duration, moment, out, out_json, table
 from tidegate.contingency.drill import INJECTIONS, Drill, calendar, check_injection, due_drills, flat, talk_through

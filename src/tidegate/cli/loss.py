@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tidegate.cli.incident import all_incidents
+from tidegate.cli.incidents import all_incidents
 from tidegate.cli.show import out, out_json, table
 from tidegate.contingency.case import read_case
 from tidegate.contingency.incident import find

@@ -9,7 +9,7 @@ from typing import Any
 from cyclopts import App
 
 from tidegate.cli.book import me, open_book, write
-from tidegate.cli.incident import all_incidents
+from tidegate.cli.incidents import all_incidents
 from tidegate.cli.show import moment, out, out_json, table
 from tidegate.contingency.incident import find
 from tidegate.contingency.notice import (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tidegate.control.devices import Report
 from tidegate.core.device import RESUME, UNCONFIRMED, Effect, Event, State, step
 from tidegate.core.model import Arm, Outcome, Plan, PlanState
+from tidegate.sim.messages_fate import Fate, Lease
 
 if TYPE_CHECKING:
     from tidegate.sim.messages_world import World
@@ -19,36 +19,6 @@ FLOOD_S = 20.0
 MUTE_ASKS = 10
 """How often in an observation time a device that fell silent asks whether its next turn has come."""
 READ_BY = {PlanState.HALTED, PlanState.CLOSED}
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """What a device holds: the server's answer, and when it was asked for."""
-
-    lease_id: str
-    arm: Arm
-    ttl_ms: int
-    asked_ms: int
-
-
-@dataclass(slots=True)
-class Fate:
-    """What is true of a device, whatever it says.
-
-    Attributes:
-        harmed: the candidate harms it.
-        late: it is away when its turn comes, and back at `back_ms`.
-        dead: harmed, and silent from now on.
-        mute: leases after which it falls silent for its own reasons.
-        sick: leases after which it goes back for its own reasons.
-    """
-
-    harmed: bool = False
-    late: bool = False
-    back_ms: int = 0
-    dead: bool = False
-    mute: set[str] = field(default_factory=lambda: set[str]())
-    sick: set[str] = field(default_factory=lambda: set[str]())
 
 
 class SimDevice:

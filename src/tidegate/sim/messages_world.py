@@ -14,7 +14,8 @@ from tidegate.core.device import Event, State
 from tidegate.core.model import Arm, Outcome, Plan
 from tidegate.sim.messages_checks import Checks
 from tidegate.sim.messages_clock import Timeline
-from tidegate.sim.messages_device import Fate, Lease, SimDevice
+from tidegate.sim.messages_device import SimDevice
+from tidegate.sim.messages_fate import Fate, Lease
 from tidegate.sim.messages_network import Network, Noise, Outage, Spill
 from tidegate.sim.messages_server import Server, answer_of
 from tidegate.sim.messages_start import ROLLOUT, Start
