@@ -31,12 +31,17 @@ class Backoff:
 
     def next_s(self, at_least_s: float | None = None) -> float:
         """Give the wait after one more error, in seconds; never less than the other side asked for."""
-        reach = min(LONGEST_S, self._base_s * 2 ** min(self._errors, DOUBLINGS))
+        reach = reach_s(self._base_s, self._errors)
         self._errors += 1
         return max(LEAST_S, self._rng.uniform(0, reach), spread(at_least_s, self._rng) if at_least_s else 0.0)
 
     def reset(self) -> None:
         self._errors = 0
+
+
+def reach_s(poll_s: float, errors: int) -> float:
+    """Give the longest wait after one more error than so many in a row, in seconds."""
+    return min(LONGEST_S, poll_s * 2 ** min(errors, DOUBLINGS))
 
 
 class Bucket:

@@ -72,10 +72,10 @@ class Many:
     """Draws for many devices at once what `random.Random` draws for one, so that the agent's functions serve here."""
 
     def __init__(self, rng: np.random.Generator, count: int) -> None:
-        self._rng, self._count = rng, count
+        self._rng, self.count = rng, count
 
     def uniform(self, low: Any, high: Any) -> Floats:
-        return self._rng.uniform(low, high, self._count)
+        return self._rng.uniform(low, high, self.count)
 
 
 def ask(crowd: Crowd, most_s: int = 7 * 86_400) -> Asked:
