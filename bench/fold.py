@@ -60,7 +60,7 @@ def folding(devices: int) -> list[Row]:
     held = state.devices
     size = sum(
         getattr(held, name)[: len(held)].nbytes
-        for name in ("ids", "keys", "label_set", "fact_set", "token_set", "enrolled_ms", "last_seq", "last_heard_ms")
+        for name in ("ids", "keys", "label_set", "fact_set", "token_set", "enrolled_ms", "last_seq", "last_heard_s")
     )
     size += sum(column[: len(held)].nbytes for column in held.installed.values())
     found.append(Row(f"columns of {devices:,} devices", size / devices, "bytes/device", "a credential's 16 bytes", 16))

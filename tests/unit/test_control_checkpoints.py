@@ -77,8 +77,10 @@ def test_what_does_not_belong_is_passed_over(tmp_path: Path, monkeypatch: pytest
         path.write_bytes(damaged)
         assert kept.newest(log) is None
         with pytest.raises(NoGraph):
-            read_graph(path)
+            read_graph(path, mark=whole[36:68])
     path.write_bytes(whole)
+    with pytest.raises(NoGraph, match="another's"):
+        read_graph(path)
     (tmp_path / "other").mkdir()
     other = filled(tmp_path / "other", history(1)[: len(events)])
     assert kept.newest(other) is None, "it was made from another log"
@@ -118,8 +120,8 @@ def test_a_file_makes_no_object_that_is_not_ours(tmp_path: Path) -> None:
         import msgspec
 
         head = msgspec.msgpack.encode(["o", name, []])
-        body = struct.pack("<Q", len(head)) + head
-        path.write_bytes(b"TGC1" + hashlib.sha256(body).digest() + body)
+        body = bytes(32) + struct.pack("<Q", len(head)) + head
+        path.write_bytes(b"TGC2" + hashlib.sha256(body).digest() + body)
         with pytest.raises(NoGraph):
             read_graph(path)
 

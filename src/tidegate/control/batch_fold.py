@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.control.fleet import Reverted
+from tidegate.control.device_row import Reverted
 from tidegate.control.state import ServerState
 from tidegate.core.evidence import LeaseState
 from tidegate.log.batch import Batch
@@ -17,6 +17,7 @@ from tidegate.log.pack import gather
 
 Ints = npt.NDArray[np.int64]
 _ENDS = np.array([LeaseState.CONFIRMED, LeaseState.REVERTED], dtype=np.uint8)
+RELAX_EVERY = 64
 LEAST = 16
 """Fewer events than this are folded one by one: arrays would be slower."""
 
@@ -24,8 +25,11 @@ LEAST = 16
 def fold_batches(batches: Iterable[tuple[int, Batch]], state: ServerState | None = None) -> ServerState:
     """Replay records; into a state that holds all before them, or from the beginning."""
     found = state or ServerState()
-    for _, batch in batches:
+    for number, (_, batch) in enumerate(batches, 1):
         apply_batch(found, batch)
+        if number % RELAX_EVERY == 0:
+            found.devices.relax()
+    found.devices.relax()
     return found
 
 
@@ -73,14 +77,17 @@ def _fold_enrolled(state: ServerState, batch: Batch, columns: Columns) -> None:
     keys = np.stack([found[name] for name in ("key0", "key1", "key2", "key3")], axis=1).view(np.uint64)
     fleet.add_many(first, ids, keys, found["has_key"] != 0, found["at_ms"])
     for column, interned, name in (
-        (fleet.label_set, fleet.labels, "labels"),
-        (fleet.fact_set, fleet.facts, "facts"),
-        (fleet.token_set, fleet.tokens, "token_id"),
+        ("label_set", fleet.labels, "labels"),
+        ("fact_set", fleet.facts, "facts"),
+        ("token_set", fleet.tokens, "token_id"),
     ):
-        numbers = {number: interned.number(batch.texts[number]) for number in np.unique(found[name]).tolist()}
-        column[first:end] = [numbers[number] for number in found[name].tolist()]
-    for number, count in zip(*np.unique(found["token_id"], return_counts=True), strict=True):
-        state.tokens[batch.texts[number]].used += int(count)
+        numbers = np.zeros(len(batch.texts), dtype=np.int64)
+        for number in _distinct(found[name]):
+            numbers[number] = interned.number(batch.texts[number])
+        fleet.describe(slice(first, end), column, numbers[found[name]])
+    for number, count in enumerate(np.bincount(found["token_id"]).tolist()):
+        if count:
+            state.tokens[batch.texts[number]].used += count
     state.last_ms = max(state.last_ms, int(found["at_ms"].max()))
 
 
@@ -118,9 +125,14 @@ def _between(columns: Columns | None, start: int, end: int) -> Columns | None:
     return Columns(columns.offset[first:last], {name: column[first:last] for name, column in columns.fields.items()})
 
 
+def _distinct(numbers: Ints) -> list[int]:
+    """List the texts' numbers that stand in a column, each once."""
+    return np.flatnonzero(np.bincount(numbers)).tolist()
+
+
 def _by_rollout(batch: Batch, columns: Columns) -> Iterable[tuple[str, dict[str, Ints]]]:
     numbers = columns.fields["rollout"]
-    for number in np.flatnonzero(np.bincount(numbers)).tolist():
+    for number in _distinct(numbers):
         mine = numbers == number
         fields = columns.fields if mine.all() else {name: column[mine] for name, column in columns.fields.items()}
         yield batch.texts[number], fields
@@ -133,15 +145,15 @@ def _fold_leased(state: ServerState, batch: Batch, columns: Columns) -> None:
         indices, treated = found["index"], found["arm"] == 0
         state.devices.heard_many(indices, found["seq"], found["at_ms"])
         said = found["installed"]
-        for number in np.unique(said).tolist():
+        for number in _distinct(said):
             state.devices.run_many(indices[said == number], component, batch.texts[number])
         rollout.lease_many(found["position"], found["ring"], treated, found["at_ms"], found["late"] != 0)
         if treated.any():
-            sets = {
-                number: state.in_flight.set_of(batch.texts[number]) for number in np.unique(found["labels"]).tolist()
-            }
-            number_of = np.array([sets[number] for number in found["labels"][treated].tolist()], dtype=np.int64)
-            state.in_flight.enter_many(indices[treated], component, number_of)
+            labels = found["labels"][treated]
+            sets = np.zeros(len(batch.texts), dtype=np.int64)
+            for number in _distinct(labels):
+                sets[number] = state.in_flight.set_of(batch.texts[number])
+            state.in_flight.enter_many(indices[treated], component, sets[labels])
 
 
 def _fold_reported(state: ServerState, batch: Batch, columns: Columns) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 
 from tidegate.control.graph import NoGraph, read_graph, write_graph
 from tidegate.control.state import ServerState
+from tidegate.core.errors import TidegateError
 from tidegate.log.port import Log, LogError
 from tidegate.trust.durable import make_directory, room_for, sync_dir, sync_file
 
 KEPT = 2
-EVERY_EVENTS = 5_000_000
+EVERY_EVENTS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,7 @@ class Checkpoints:
                 room_for("a checkpoint"),
                 open(os.open(temporary, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600), "wb") as file,
             ):
-                write_graph(
-                    file, {"code": code_print(), "seal": seal(log), "seq": log.last, "state": state, "ledger": ledger}
-                )
+                write_graph(file, {"seal": seal(log), "seq": log.last, "state": state, "ledger": ledger}, _mark())
                 file.flush()
                 sync_file(file.fileno())
             os.replace(temporary, path)
@@ -87,15 +86,26 @@ class Checkpoints:
         """Give the newest one that belongs to this log and this code, or None."""
         for path in self._files():
             with contextlib.suppress(NoGraph, OSError, LogError, MemoryError):
-                found = read_graph(path)
-                if found["code"] != code_print() or found["seq"] > log.last:
-                    continue
-                if found["seal"] == seal(log, found["seq"]):
+                found = read_graph(path, self.room(), _mark())
+                if found["seq"] <= log.last and found["seal"] == seal(log, found["seq"]):
+                    found["state"].devices.keep_in(self.room())
                     return Checkpoint(found["seq"], found["state"], found["ledger"])
         return None
 
+    def room(self) -> str:
+        """Give the directory for columns that are seldom looked at, or "": they are in memory then."""
+        try:
+            make_directory(self.directory, 0o700)
+        except (OSError, TidegateError):
+            return ""
+        return str(self.directory)
+
     def _files(self) -> list[Path]:
         return sorted(self.directory.glob("*.checkpoint"), reverse=True) if self.directory.is_dir() else []
+
+
+def _mark() -> bytes:
+    return hashlib.sha256(code_print().encode()).digest()
 
 
 def seal(log: Log, seq: int | None = None) -> str:

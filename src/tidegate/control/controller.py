@@ -90,7 +90,8 @@ class Controller:
         batches = self._log.read_batches(found.seq if found else 0)
         if ledger is not None:
             batches = ledger.begin_batches(batches, found.ledger if found else None)
-        return fold_batches(batches, found.state if found else None)
+        room = self._checkpoints.room() if self._checkpoints else ""
+        return fold_batches(batches, found.state if found else ServerState(room))
 
     async def _replay_again(self, failed: LogError) -> None:
         """After an append that failed: fold the log anew, once, and decide nothing until it takes events again."""

@@ -124,7 +124,7 @@ def check_claim(state: ServerState, claim: Claim) -> None:
         Replayed: for a request that is older than the newest one.
     """
     fleet = state.devices
-    if claim.index >= len(fleet) or fleet.device_id(claim.index) != claim.device_id:
+    if not fleet.is_device(claim.index, claim.device_id):
         raise Untrusted("this device is not enrolled here; enrol it: tidegate enrol")
     state.identities.check(claim.index)
     last_seq = int(fleet.last_seq[claim.index])

@@ -1,84 +1,52 @@
-"""All devices in columns: about 90 bytes each, whatever their number; a device is looked at through a row."""
+"""All devices in columns, as narrow as they can be: some 30 bytes each in memory, and 60 that may lie in a file.
+
+A device is looked at through a row.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, overload
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.control.device_row import DeviceRow, Interned, Reverted
 from tidegate.control.key_index import KeyIndex
+from tidegate.control.scratch import longer, relax
 from tidegate.core.assign import device_key
 from tidegate.core.model import Device
+from tidegate.core.roster import Roster
+from tidegate.core.widths import wide_enough
 from tidegate.log.events import Enrolled
 
 Ints = npt.NDArray[np.int64]
+Column = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 FIRST_ROWS = 1024
 MOST_ASKED = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Reverted:
-    """What a device said when it went back to its last known good."""
-
-    rollout: str
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
-    """A device and what it last said, at the moment at which it was asked for."""
-
-    device: Device
-    public_key: str
-    enrolled_ms: int
-    facts: dict[str, str]
-    installed: dict[str, str] = field(default_factory=lambda: {})
-    last_seq: int = 0
-    last_heard_ms: int = 0
-    last_report: Reverted | None = None
-    token_id: str = ""
-
-
-class Interned:
-    """Values that many devices share, each once: what a device holds is a number."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._known: dict[bytes, int] = {}
-
-    def number(self, value: Any) -> int:
-        """Give a value's number."""
-        key = msgspec.json.encode(value, order="sorted")
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = len(self.values)
-            self.values.append(value)
-        return known
-
-
 class Fleet(Sequence[DeviceRow]):
     """Every device that was ever enrolled, by index. Columns grow by doubling; what was never written costs nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: str = "") -> None:
+        """Begin without devices; columns that are seldom looked at go into files in `directory`, if there is one."""
         self._count = 0
+        self._directory = directory
         self.ids = np.zeros((FIRST_ROWS, 16), dtype=np.uint8)
         self.keys = np.zeros(FIRST_ROWS, dtype=np.uint64)
-        self.label_set = np.zeros(FIRST_ROWS, dtype=np.int32)
-        self.fact_set = np.zeros(FIRST_ROWS, dtype=np.int32)
-        self.token_set = np.zeros(FIRST_ROWS, dtype=np.int32)
+        self.label_set: Column = np.zeros(FIRST_ROWS, dtype=np.uint8)
+        self.fact_set: Column = np.zeros(FIRST_ROWS, dtype=np.uint8)
+        self.token_set: Column = np.zeros(FIRST_ROWS, dtype=np.uint8)
         self.enrolled_ms = np.zeros(FIRST_ROWS, dtype=np.int64)
-        self.last_seq = np.zeros(FIRST_ROWS, dtype=np.int64)
-        self.last_heard_ms = np.zeros(FIRST_ROWS, dtype=np.int64)
-        self.installed: dict[str, npt.NDArray[np.int32]] = {}
+        self.last_seq: Column = np.zeros(FIRST_ROWS, dtype=np.uint16)
+        self.last_heard_s = np.zeros(FIRST_ROWS, dtype=np.uint32)
+        self.installed: dict[str, Column] = {}
         """Component -> number of the digest that each device runs, plus 1; 0 for none that is known."""
         self.labels, self.facts, self.tokens, self.digests = Interned(), Interned(), Interned(), Interned()
-        self._by_key = KeyIndex()
+        self._by_key = KeyIndex(directory)
         self._reverted: dict[int, Reverted] = {}
         self._asked: dict[tuple[tuple[str, str], ...], Bools] = {}
 
@@ -104,13 +72,25 @@ class Fleet(Sequence[DeviceRow]):
             self.facts.values[self.fact_set[row]],
             {c: self.digests.values[column[row] - 1] for c, column in self.installed.items() if column[row]},
             int(self.last_seq[row]),
-            int(self.last_heard_ms[row]),
+            int(self.last_heard_s[row]) * 1000,
             self._reverted.get(row),
             self.token_of(row),
         )
 
     def __iter__(self) -> Iterator[DeviceRow]:
         return (self[row] for row in range(self._count))
+
+    def is_device(self, index: int, device_id: str) -> bool:
+        """Say whether this id is this device's, by its 64-bit key; the caller has verified that both go together."""
+        return index < self._count and int(self.keys[index]) == device_key(device_id)
+
+    def keys_of(self, indices: Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+        """Give devices' keys, uint64, shape (n,); of all from the first on without a copy, since keys never change."""
+        array = indices.array if isinstance(indices, Roster) else np.asarray(indices)
+        count = len(array)
+        if count and array[0] == 0 and array[-1] == count - 1 and bool((array[1:] > array[:-1]).all()):
+            return self.keys[:count]
+        return self.keys[array]
 
     def device_id(self, index: int) -> str:
         """Give a device's id."""
@@ -193,9 +173,9 @@ class Fleet(Sequence[DeviceRow]):
         self._count = index + 1
         self.ids[index] = np.frombuffer(bytes.fromhex(event.device_id), dtype=np.uint8)
         self.keys[index] = device_key(event.device_id)
-        self.label_set[index] = self.labels.number(dict(event.labels))
-        self.fact_set[index] = self.facts.number(dict(event.facts))
-        self.token_set[index] = self.tokens.number(event.token_id)
+        self.describe(slice(index, index + 1), "label_set", self.labels.number(dict(event.labels)))
+        self.describe(slice(index, index + 1), "fact_set", self.facts.number(dict(event.facts)))
+        self.describe(slice(index, index + 1), "token_set", self.tokens.number(event.token_id))
         self.enrolled_ms[index] = event.at_ms
         if event.public_key:
             self._by_key.add(event.public_key, index)
@@ -211,19 +191,23 @@ class Fleet(Sequence[DeviceRow]):
         self._reach(end)
         self._count = end
         self.ids[first:end] = ids
-        data = ids.tobytes()
-        digests = b"".join(hashlib.sha256(data[at : at + 16]).digest()[:8] for at in range(0, len(data), 16))
-        self.keys[first:end] = np.frombuffer(digests, dtype=">u8")
+        whole: list[bytes] = np.ascontiguousarray(ids).view("V16").ravel().tolist()
+        digests = b"".join([hashlib.sha256(device_id).digest() for device_id in whole])
+        self.keys[first:end] = np.frombuffer(digests, dtype=">u8").reshape(-1, 4)[:, 0]
         self.enrolled_ms[first:end] = at_ms
-        if has_key.all() and public_keys.any(axis=1).all() and not self._by_key.known(public_keys):
-            self._by_key.add_many(first, public_keys)
-            return
-        for place in np.flatnonzero(has_key).tolist():
-            self._by_key.add(public_keys[place].astype(">u8").tobytes().hex(), first + place)
+        self._by_key.add_many(first, np.where(has_key[:, None], public_keys, np.uint64(0)))
+        for place in np.flatnonzero(has_key & ~public_keys.any(axis=1)).tolist():
+            self._by_key.add("0" * 64, first + place)
+
+    def describe(self, rows: Any, column: str, numbers: Any) -> None:
+        """Set `label_set`, `fact_set` or `token_set` of some rows to numbers of interned values."""
+        found = wide_enough(getattr(self, column), int(np.max(numbers)))
+        found[rows] = numbers
+        setattr(self, column, found)
 
     def relabel(self, index: int, labels: dict[str, str]) -> None:
         """Give a device a whole new set of labels."""
-        self.label_set[index] = self.labels.number(labels)
+        self.describe(index, "label_set", self.labels.number(labels))
 
     def relabel_many(
         self, indices: npt.NDArray[Any], sets: Sequence[Mapping[str, str | None]], numbers: Ints, *, replace: bool
@@ -239,25 +223,30 @@ class Fleet(Sequence[DeviceRow]):
             old, new = divmod(pair, max(len(sets), 1))
             merged = {**({} if replace else self.labels.values[old]), **sets[new]}
             made[place] = self.labels.number({name: value for name, value in merged.items() if value is not None})
-        self.label_set[indices] = made[places]
+        if len(made):
+            self.describe(indices, "label_set", made[places])
 
     def heard(self, index: int, seq: int, at_ms: int) -> None:
         """Note that a device has spoken."""
+        self.last_seq = wide_enough(self.last_seq, seq)
         self.last_seq[index] = max(int(self.last_seq[index]), seq)
-        self.last_heard_ms[index] = at_ms
+        self.last_heard_s[index] = at_ms // 1000
 
     def heard_many(self, indices: Ints, seq: Ints, at_ms: Ints) -> None:
         """Note that devices have spoken; none comes twice. Shape (n,)."""
-        self.last_seq[indices] = np.maximum(self.last_seq[indices], seq)
-        self.last_heard_ms[indices] = at_ms
+        self.last_seq = wide_enough(self.last_seq, int(seq.max()))
+        self.last_seq[indices] = np.maximum(self.last_seq[indices].astype(np.int64), seq)
+        self.last_heard_s[indices] = at_ms // 1000
 
     def run(self, index: int, component: str, digest: str | None) -> None:
         """Note what a device runs of a component."""
-        self._column(component)[index] = 0 if digest is None else self.digests.number(digest) + 1
+        number = 0 if digest is None else self.digests.number(digest) + 1
+        self._column(component, number)[index] = number
 
     def run_many(self, indices: Ints, component: str, digest: str | None) -> None:
         """Note that devices run the same release, or none. Shape (n,)."""
-        self._column(component)[indices] = 0 if digest is None else self.digests.number(digest) + 1
+        number = 0 if digest is None else self.digests.number(digest) + 1
+        self._column(component, number)[indices] = number
 
     def said(self, index: int, reverted: Reverted | None) -> None:
         """Keep what a device said of its going back; a later report of another kind takes its place."""
@@ -271,22 +260,31 @@ class Fleet(Sequence[DeviceRow]):
         """Whether something is kept by `said`."""
         return bool(self._reverted)
 
-    def _column(self, component: str) -> npt.NDArray[np.int32]:
+    def relax(self) -> None:
+        """Let go of the memory of what lies in files, after a long fold."""
+        for column in (self.ids, self.enrolled_ms):
+            relax(column)
+        self._by_key.relax()
+
+    def keep_in(self, directory: str) -> None:
+        """Say where columns that grow from now on go."""
+        self._directory = directory
+        self._by_key.directory = directory
+
+    def _column(self, component: str, most: int) -> Column:
         known = self.installed.get(component)
         if known is None:
-            known = self.installed[component] = np.zeros(len(self.keys), dtype=np.int32)
+            known = np.zeros(len(self.keys), dtype=np.uint8)
+        self.installed[component] = known = wide_enough(known, most)
         return known
 
     def _reach(self, rows: int) -> None:
+        if rows > len(self.ids):  # room in files is reserved, so there is not much of it
+            for name in ("ids", "enrolled_ms"):
+                setattr(self, name, longer(getattr(self, name), max(len(self.ids) * 5 // 4, rows), self._directory))
         if rows <= len(self.keys):
             return
         size = max(2 * len(self.keys), 1 << (rows - 1).bit_length())
-        for name in ("ids", "keys", "label_set", "fact_set", "token_set", "enrolled_ms", "last_seq", "last_heard_ms"):
-            setattr(self, name, _longer(getattr(self, name), size))
-        self.installed = {name: _longer(column, size) for name, column in self.installed.items()}
-
-
-def _longer(old: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    new = np.zeros((size, *old.shape[1:]), dtype=old.dtype)
-    new[: len(old)] = old
-    return new
+        for name in ("keys", "label_set", "fact_set", "token_set", "last_seq", "last_heard_s"):
+            setattr(self, name, longer(getattr(self, name), size))
+        self.installed = {name: longer(column, size) for name, column in self.installed.items()}

@@ -1,7 +1,9 @@
 """Server state written to one file and read again, whatever it holds: plain values, arrays, and our own objects.
 
-A file is `TGC1`, the SHA-256 of the rest, MessagePack of the graph, and then the arrays' bytes. Only classes of this
-package are made when reading, without running their constructors; so a file can hold wrong values, but no program.
+A file is `TGC2`, the SHA-256 of the rest, a mark of 32 bytes, MessagePack of the graph, and then the arrays' bytes.
+Arrays that look at the same memory do so again when they are read, and those that lay in files do again. Only classes
+of this package are made when reading, without running their constructors; so a file can hold wrong values, but no
+program.
 """
 
 from __future__ import annotations
@@ -19,48 +21,59 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-MAGIC = b"TGC1"
+from tidegate.control.scratch import in_file, relax, room
+
+MAGIC = b"TGC2"
 _PLAIN = (str, int, float, bool, bytes, type(None))
 _BLOCK = 1 << 22
+_HEAD = struct.Struct("<4s32s32sQ")
 
 
 class NoGraph(Exception):
     """The file is none, is damaged, or is of another version."""
 
 
-def write_graph(file: BinaryIO, value: Any) -> None:
-    """Write a value. Raises TypeError for what cannot be written."""
-    arrays: list[npt.NDArray[Any]] = []
+def write_graph(file: BinaryIO, value: Any, mark: bytes = bytes(32)) -> None:
+    """Write a value; the mark says who can read it. Raises TypeError for what cannot be written."""
+    arrays = _Arrays()
     head = msgspec.msgpack.encode(_flat(value, arrays))
     digest = hashlib.sha256()
     file.write(MAGIC + bytes(32))
-    for part in (struct.pack("<Q", len(head)), head):
+    for part in (mark, struct.pack("<Q", len(head)), head):
         digest.update(part)
         file.write(part)
-    for array in arrays:
-        data = _bytes_of(np.ascontiguousarray(array))
+    for array, used in arrays.found:
+        data = _bytes_of(np.ascontiguousarray(array[:used]))
         for at in range(0, len(data), _BLOCK):
             digest.update(data[at : at + _BLOCK])
             file.write(data[at : at + _BLOCK])
+            relax(array)
     file.seek(len(MAGIC))
     file.write(digest.digest())
 
 
-def read_graph(path: Path) -> Any:
-    """Read what `write_graph` wrote. Raises NoGraph, OSError."""
+def read_graph(path: Path, directory: str = "", mark: bytes = bytes(32)) -> Any:
+    """Read what `write_graph` wrote with this mark; arrays that lay in files go into files in `directory`.
+
+    Raises:
+        NoGraph: for a file that is damaged or another's; one with another mark is not looked at any further.
+        OSError: if it cannot be read.
+    """
     with path.open("rb") as file:
-        start = file.read(len(MAGIC) + 32)
-        if start[:4] != MAGIC or len(start) != 36:
-            raise NoGraph(f"{path} is no checkpoint")
-        digest = hashlib.sha256()
+        start = file.read(_HEAD.size)
+        if start[:4] != MAGIC or len(start) != _HEAD.size:
+            raise NoGraph(f"{path} is no checkpoint of this version")
+        _, said, found, size = _HEAD.unpack(start)
+        if found != mark:
+            raise NoGraph(f"{path} is another's")
+        digest = hashlib.sha256(start[36:])
         while block := file.read(_BLOCK):
             digest.update(block)
-        if digest.digest() != start[4:]:
+        if digest.digest() != said:
             raise NoGraph(f"{path} is damaged")
-        file.seek(36)
-        size = struct.unpack("<Q", file.read(8))[0]
+        file.seek(_HEAD.size)
         try:
-            return _Reader(file).value(msgspec.msgpack.decode(file.read(size)))
+            return _Reader(file, directory).value(msgspec.msgpack.decode(file.read(size)))
         except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
             raise NoGraph(f"{path} is of another version: {error}") from error
 
@@ -70,16 +83,32 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
-def _flat(value: Any, arrays: list[npt.NDArray[Any]]) -> Any:
+class _Arrays:
+    """Arrays on their way into the file, each once, with how many of their rows are used."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[npt.NDArray[Any], int]] = []
+        self._known: dict[tuple[Any, ...], tuple[int, int]] = {}
+
+    def flat(self, value: npt.NDArray[Any]) -> list[Any]:
+        place = (value.__array_interface__["data"][0], value.dtype.str, value.strides, value.shape[1:])
+        number, rows = self._known.get(place, (0, -1))
+        if 0 < len(value) <= rows:
+            return ["v", number, len(value)]
+        used = _used(value)
+        self._known[place] = (len(self.found), len(value))
+        self.found.append((value, used))
+        return ["a", value.dtype.str, list(value.shape), used, in_file(value)]
+
+
+def _flat(value: Any, arrays: _Arrays) -> Any:
     """Give a value as nested lists, each with a mark of its kind; arrays are put aside."""
     if isinstance(value, Enum):
         return ["e", _name(type(value)), value.value]
     if type(value) in _PLAIN:
         return ["b", value] if isinstance(value, bytes) else value
     if isinstance(value, np.ndarray):
-        used = _used(value)
-        arrays.append(value[:used])
-        return ["a", value.dtype.str, list(value.shape), used]
+        return arrays.flat(value)
     if isinstance(value, np.generic):
         return _flat(value.item(), arrays)
     kind = type(value)
@@ -134,8 +163,9 @@ def _class(name: str) -> Any:
 
 
 class _Reader:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, directory: str) -> None:
+        self._file, self._directory = file, directory
+        self._arrays: list[npt.NDArray[Any]] = []
 
     def value(self, flat: Any) -> Any:
         if not isinstance(flat, list):
@@ -148,6 +178,8 @@ class _Reader:
             return Counter(found) if mark == "c" else found
         if mark == "a":
             return self._array(*rest)
+        if mark == "v":
+            return self._arrays[rest[0]][: rest[1]]
         if mark == "b":
             return rest[0]
         if mark == "q":
@@ -158,11 +190,15 @@ class _Reader:
             return _class(rest[0])(rest[1])
         return self._object(*rest)
 
-    def _array(self, dtype: str, shape: list[int], used: int) -> npt.NDArray[Any]:
-        array = np.zeros(shape, dtype=np.dtype(dtype))
+    def _array(self, dtype: str, shape: list[int], used: int, own_file: bool) -> npt.NDArray[Any]:
+        array = room(tuple(shape), np.dtype(dtype), self._directory if own_file else "")
+        self._arrays.append(array)
         into = _bytes_of(array[:used])
-        if used and self._file.readinto(into) != len(into):  # pyright: ignore[reportAttributeAccessIssue]
-            raise ValueError("it is cut short")
+        for at in range(0, len(into), _BLOCK):
+            some = into[at : at + _BLOCK]
+            if self._file.readinto(some) != len(some):  # pyright: ignore[reportAttributeAccessIssue]
+                raise ValueError("it is cut short")
+            relax(array)
         return array
 
     def _object(self, name: str, members: list[Any]) -> Any:

@@ -84,13 +84,12 @@ def write_parquet(fleet: Fleet, wanted: Mapping[str, str], into: Path) -> int:
     # Numbers before the values that they point to: devices may enrol meanwhile, and nothing known ever changes.
     label_sets = fleet.label_set[rows]
     installed = {component: fleet.installed[component][rows] for component in sorted(fleet.installed)}
+    heard_s = fleet.last_heard_s[rows].astype(np.int64)
     columns: dict[str, Any] = {
         "device_id": pa.array([fleet.device_id(row) for row in rows.tolist()], pa.string()),
         "device": pa.array(rows.astype(np.int64)),
         "enrolled": pa.array(fleet.enrolled_ms[rows], pa.timestamp("ms", tz="UTC")),
-        "last_heard": pa.array(
-            fleet.last_heard_ms[rows], pa.timestamp("ms", tz="UTC"), mask=fleet.last_heard_ms[rows] == 0
-        ),
+        "last_heard": pa.array(heard_s * 1000, pa.timestamp("ms", tz="UTC"), mask=heard_s == 0),
     }
     sets = list(fleet.labels.values)
     for name in sorted({name for labels in sets for name in labels}):

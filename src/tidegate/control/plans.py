@@ -50,7 +50,7 @@ def plan_of(rollout: Rollout, now_s: int) -> Plan:
         spread_s=rollout.spread_s(ring),
         issued=now_s,
         expires=now_s + PLAN_LIFETIME_S,
-        scouts=tuple(rank_text(int(rollout.rings.ranks[scout])) for scout in spec.scouts),
+        scouts=tuple(rank_text(rollout.rings.rank_of(scout)) for scout in spec.scouts),
     )
 
 

@@ -258,7 +258,7 @@ def _candidate(release: Release) -> Candidate:
 def _scouts(state: ServerState, release: Release, roster: Roster, said: StartRequest) -> tuple[int, ...]:
     if not said.scouts or said.shadow:
         return ()
-    keys = state.devices.keys[roster.array]
+    keys = state.devices.keys_of(roster)
     labels = [state.devices.labels_of(index) for index in roster]
     ranks = rank(bytes.fromhex(release.terms.order_salt), keys)
     scouts = choose_scouts(labels, ranks, said.scouts)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.control.asked import Approvals, without_roster
-from tidegate.control.fleet import DeviceRow, Fleet, Reverted
+from tidegate.control.device_row import DeviceRow, Reverted
+from tidegate.control.fleet import Fleet
 from tidegate.control.identities import Identities
 from tidegate.control.labelling import fold_labels
 from tidegate.control.operators import Operators
@@ -68,8 +69,9 @@ class Published:
 class ServerState:
     """The fold. `apply` is total over the closed set of events; it decides nothing and refuses nothing."""
 
-    def __init__(self) -> None:
-        self.devices = Fleet()
+    def __init__(self, directory: str = "") -> None:
+        """Begin before the first event; what is seldom looked at lies in files in `directory`, if there is one."""
+        self.devices = Fleet(directory)
         self.tokens: dict[str, Token] = {}
         self.identities = Identities()
         self.operators = Operators()
@@ -238,7 +240,7 @@ class ServerState:
                 self.in_flight.enter(index, rollout.spec.component, self.devices.labels_of(index))
 
     def _start(self, spec: RolloutSpec, at_ms: int) -> None:
-        self.rollouts[spec.rollout] = Rollout(spec, self.devices.keys[spec.roster.array], at_ms)
+        self.rollouts[spec.rollout] = Rollout(spec, self.devices.keys_of(spec.roster), at_ms)
         self.active[spec.component] = spec.rollout
         self.in_flight.standing.declare(spec.rollout, spec.limits, spec.lanes)
         if not spec.shadow:

@@ -122,7 +122,7 @@ def standing(rollout: Rollout, position: int, now_ms: int) -> str:
     lease = LeaseState(int(evidence.state[position]))
     treated = bool(evidence.treated_lease[position])
     if lease is LeaseState.PENDING:
-        in_time = int(evidence.leased_ms[position]) + rollout.observe_ms > now_ms
+        in_time = evidence.leased_at(position) + rollout.observe_ms > now_ms
         if treated:
             return "applying" if in_time else "silent"
         return "placebo" if in_time else "waiting"

@@ -83,7 +83,7 @@ def _waiting(row: DeviceRow, rollout: Rollout, position: int) -> str:
 
 
 def _when(rollout: Rollout, position: int) -> str:
-    at = datetime.fromtimestamp(int(rollout.evidence.leased_ms[position]) / 1000, UTC)
+    at = datetime.fromtimestamp(rollout.evidence.leased_at(position) / 1000, UTC)
     return at.strftime("%H:%M:%S UTC on %d %B %Y")
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tidegate.core.model import Arm, Outcome
 from tidegate.core.rings import Rings
 from tidegate.core.waiting import Waiting
+from tidegate.core.widths import wide_enough
 
 
 class LeaseState(IntEnum):
@@ -51,18 +52,20 @@ class ArmCounts:
 
 
 class Evidence:
-    """What the leases of one rollout have come to. Arrays by roster position, about 18 bytes a device.
+    """What the leases of one rollout have come to. Arrays by roster position, about 8 bytes a device.
 
     `ring_at_lease`, `arm`, `state` and `leased_ms` describe the newest lease of each device; a device gets a treated
     lease once in a rollout, and after it none.
     """
 
-    def __init__(self, rings: Rings) -> None:
+    def __init__(self, rings: Rings, started_ms: int = 0) -> None:
         devices = rings.devices
-        self.ring_at_lease = np.zeros(devices, dtype=np.int32)
+        self.ring_at_lease: npt.NDArray[Any] = np.zeros(devices, dtype=np.uint8)
         self.treated_lease = np.zeros(devices, dtype=np.bool_)
         self.state = np.zeros(devices, dtype=np.uint8)
-        self.leased_ms = np.zeros(devices, dtype=np.int64)
+        self._started_ms = started_ms
+        self._leased: npt.NDArray[Any] = np.zeros(devices, dtype=np.int32)
+        """When, in milliseconds after the start: as many hold for 24 days in four bytes."""
         self.late = np.zeros(devices, dtype=np.bool_)
         self._counts: list[npt.NDArray[np.int64]] = [np.zeros((2, 4), dtype=np.int64)]
         self._waiting = [(Waiting(), Waiting())]
@@ -80,17 +83,31 @@ class Evidence:
         row = 0 if late else ring
         self._rows_to(ring)
         if self.state[position] == LeaseState.PENDING:
-            self._waiting_for(position).add(int(self.leased_ms[position]), -1)
+            self._waiting_for(position).add(self.leased_at(position), -1)
+        self.ring_at_lease = wide_enough(self.ring_at_lease, ring)
         self.ring_at_lease[position] = ring
         self.treated_lease[position] = treated
         self.state[position] = LeaseState.PENDING
-        self.leased_ms[position] = at_ms
+        self._leased = wide_enough(self._leased, abs(at_ms - self._started_ms))
+        self._leased[position] = at_ms - self._started_ms
         self._counts[row][_ARM_ROW[arm], LeaseState.PENDING] += 1
         if treated:
             self.exposed += 1
             self.late[position] = late
             self.late_exposed += int(late)
         self._waiting[row][_ARM_ROW[arm]].add(at_ms)
+
+    @property
+    def leased_ms(self) -> Ints:
+        """When each device had its newest lease, int64, shape (devices,); made anew each time."""
+        return self._leased.astype(np.int64) + self._started_ms
+
+    def leased_at(self, position: int) -> int:
+        """Give when one device had its newest lease."""
+        return int(self._leased[position]) + self._started_ms
+
+    def _moments(self, positions: Ints) -> Ints:
+        return self._leased[positions].astype(np.int64) + self._started_ms
 
     def _waiting_for(self, position: int) -> Waiting:
         """Where the device's newest lease is counted while it is pending."""
@@ -111,7 +128,7 @@ class Evidence:
         end = _ENDS[outcome]
         row = 0 if treated and late else ring
         self.state[position] = end
-        self._waiting[row][0 if treated else 1].add(int(self.leased_ms[position]), -1)
+        self._waiting[row][0 if treated else 1].add(self.leased_at(position), -1)
         self._counts[row][0 if treated else 1, end] += 1
         if row and end is LeaseState.REVERTED:
             self.reverted_in.setdefault(row, set()).add(position)
@@ -133,11 +150,14 @@ class Evidence:
         pending = self.state[positions] == LeaseState.PENDING
         if pending.any():
             before = positions[pending]
-            self._shift(*self._places(before), self.leased_ms[before], -1)
+            self._shift(*self._places(before), self._moments(before), -1)
+        self.ring_at_lease = wide_enough(self.ring_at_lease, int(rings.max()))
         self.ring_at_lease[positions] = rings
         self.treated_lease[positions] = treated
         self.state[positions] = LeaseState.PENDING
-        self.leased_ms[positions] = at_ms
+        since = at_ms - self._started_ms
+        self._leased = wide_enough(self._leased, int(np.abs(since).max()))
+        self._leased[positions] = since
         self.late[positions[treated]] = late[treated]
         rows = np.where(late, 0, rings)
         arms = np.where(treated, 0, 1)
@@ -158,7 +178,7 @@ class Evidence:
             positions, ends = positions[news], ends[news]
         rows, arms = self._places(positions)
         self.state[positions] = ends
-        self._shift(rows, arms, self.leased_ms[positions], -1)
+        self._shift(rows, arms, self._moments(positions), -1)
         self._count(rows, arms, ends)
         treated = arms == 0
         confirmed, reverted = treated & (ends == LeaseState.CONFIRMED), treated & (ends == LeaseState.REVERTED)
@@ -227,7 +247,7 @@ class Evidence:
                 self._counts[ring][1, LeaseState.REVERTED] -= 1
                 self._counts[ring][1, LeaseState.CONFIRMED] += 1
         if not self.treated_lease[position] and self.state[position] == LeaseState.PENDING:
-            self._waiting_for(position).add(int(self.leased_ms[position]), -1)
+            self._waiting_for(position).add(self.leased_at(position), -1)
             self._counts[int(self.ring_at_lease[position])][1, LeaseState.CONFIRMED] += 1
             self.state[position] = LeaseState.CONFIRMED
 
@@ -243,7 +263,7 @@ class Evidence:
         self.late_confirmed -= late * confirmed
         self.late_reverted -= late * (1 - confirmed)
         self.state[position] = LeaseState.PENDING
-        self._waiting_for(position).add(int(self.leased_ms[position]))
+        self._waiting_for(position).add(self.leased_at(position))
 
     def silent(self, now_ms: int, observe_ms: int) -> int:
         """Exposed devices of which nothing has been heard within the observation time."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tidegate.core.assign import RANK_END, arm_order, rank, ring_arm_salt
+from tidegate.core.ordering import order_by_rank
+from tidegate.core.widths import wide_enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,7 @@ class Rings:
     they fared, and is fixed when it is drawn.
 
     Attributes:
-        ranks: the order of exposure, uint64, shape (devices,).
-        enter, treated: ring numbers, int32, shape (devices,); 0 while not drawn.
+        enter, treated: ring numbers, shape (devices,), unsigned and as wide as they need; 0 while not drawn.
         drawn: the rings so far.
     """
 
@@ -54,23 +56,32 @@ class Rings:
             placebo_per_treated: placebo devices for each treated one, as far as unexposed devices are left.
             left_out: roster positions that belong to no ring.
         """
-        self.ranks = rank(order_salt, keys)
-        self.enter = np.zeros(len(keys), dtype=np.int32)
-        self.treated = np.zeros(len(keys), dtype=np.int32)
+        self.enter: npt.NDArray[Any] = np.zeros(len(keys), dtype=np.uint8)
+        self.treated: npt.NDArray[Any] = np.zeros(len(keys), dtype=np.uint8)
         self.drawn: list[Drawn] = []
         self._keys = keys
+        self._order_salt = order_salt
         self._arm_secret = arm_secret
         self._rollout = rollout
         self._placebo_per_treated = placebo_per_treated
-        order = np.argsort(self.ranks, kind="stable")
-        self._order = order[~np.isin(order, np.array(left_out, dtype=np.int64))] if left_out else order
-        self._heads = np.empty(0, dtype=np.int64)
+        order = order_by_rank(order_salt, keys)
+        self._order = order[~np.isin(order, np.array(left_out, dtype=np.int32))] if left_out else order
+        self._heads = np.empty(0, dtype=np.int32)
         self._taken = 0
 
     @property
     def devices(self) -> int:
         """The roster's size."""
         return len(self._keys)
+
+    @property
+    def ranks(self) -> npt.NDArray[np.uint64]:
+        """The order of exposure, uint64, shape (devices,); made anew each time."""
+        return rank(self._order_salt, self._keys)
+
+    def rank_of(self, position: int) -> int:
+        """Give one device's rank."""
+        return rank(self._order_salt, int(self._keys[position]))
 
     @property
     def left(self) -> int:
@@ -99,6 +110,7 @@ class Rings:
         treated, placebo = self.sizes(treated, placebo)
         number = len(self.drawn) + 1
         fresh = self._order[self._taken : self._taken + treated + placebo - len(self._heads)]
+        self.enter, self.treated = wide_enough(self.enter, number), wide_enough(self.treated, number)
         self.enter[fresh] = number
         self._taken += len(fresh)
         members = np.concatenate([self._heads, fresh])
@@ -107,7 +119,7 @@ class Rings:
         self.treated[members[arms[:treated]]] = number
         self._heads = members[arms[treated:]]
         everyone = self._taken == len(self._order)
-        last = RANK_END - 1 if everyone else int(self.ranks[self._order[self._taken - 1]])
+        last = RANK_END - 1 if everyone else self.rank_of(int(self._order[self._taken - 1]))
         ring = Drawn(treated, placebo, last)
         self.drawn.append(ring)
         return ring

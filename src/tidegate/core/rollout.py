@@ -163,7 +163,7 @@ class Rollout:
             spec.scouts,
         )
         self.position = Positions(spec.roster)
-        self.evidence = Evidence(self.rings)
+        self.evidence = Evidence(self.rings, started_ms)
         self.phase = PlanState.OPEN
         self.opened_ms: dict[int, int] = {}
         self.granted_ms: dict[int, int] = {}

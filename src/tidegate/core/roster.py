@@ -83,14 +83,14 @@ class Roster(Sequence[int]):
 
 
 class Positions:
-    """Where a device stands in a roster: a dict from index to row, in four bytes a device."""
+    """Where a device stands in a roster: a dict from index to row, by a search in the roster itself."""
 
-    __slots__ = ("_row",)
+    __slots__ = ("_indices", "_order")
 
     def __init__(self, roster: Roster) -> None:
-        size = int(roster.array.max()) + 1 if len(roster) else 0
-        self._row = np.full(size, -1, dtype=np.int32)
-        self._row[roster.array] = np.arange(len(roster), dtype=np.int32)
+        rising = bool((roster.array[1:] > roster.array[:-1]).all())
+        self._order = None if rising else np.argsort(roster.array, kind="stable").astype(np.int32)
+        self._indices = roster.array if self._order is None else roster.array[self._order]
 
     @overload
     def get(self, index: int) -> int | None: ...
@@ -98,8 +98,15 @@ class Positions:
     def get(self, index: int, default: int) -> int: ...
     def get(self, index: int, default: int | None = None) -> int | None:
         """Give the row of a device, or the default if it is not in the roster."""
-        row = int(self._row[index]) if 0 <= index < len(self._row) else -1
-        return default if row < 0 else row
+        known = self._indices
+        if not len(known) or not known[0] <= index <= known[-1]:
+            return default
+        place = min(index - int(known[0]), len(known) - 1)  # where it stands if nobody is missing before it
+        if known[place] != index:
+            place = int(np.searchsorted(known, np.int32(index)))
+            if known[place] != index:
+                return default
+        return place if self._order is None else int(self._order[place])
 
     def __getitem__(self, index: int) -> int:
         row = self.get(index)

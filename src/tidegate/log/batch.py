@@ -118,7 +118,7 @@ def unpack(data: bytes) -> Batch:
         count, texts, leased, reported, enrolled, others = found
         return Batch(
             count,
-            [msgspec.json.decode(text) for text in texts],
+            _texts(texts),
             _columns(leased),
             _columns(reported),
             _columns(enrolled),
@@ -126,6 +126,24 @@ def unpack(data: bytes) -> Batch:
         )
     except (msgspec.MsgspecError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"a record is damaged: {error}") from error
+
+
+_KNOWN: dict[bytes, Any] = {}
+"""Texts that were read lately: records name the same labels, rollouts and digests again and again."""
+_MOST_KNOWN, _LONGEST_KNOWN = 8192, 256
+
+
+def _texts(found: list[bytes]) -> list[Any]:
+    values = list(map(_KNOWN.get, found))
+    for at, value in enumerate(values):
+        if value is None:
+            text = found[at]
+            values[at] = made = msgspec.json.decode(text)
+            if len(text) <= _LONGEST_KNOWN:
+                if len(_KNOWN) >= _MOST_KNOWN:
+                    _KNOWN.clear()
+                _KNOWN[text] = made
+    return values
 
 
 def _columns(found: dict[str, Any] | None) -> Columns | None:
