@@ -96,7 +96,7 @@ def test_one_that_was_not_finished_leaves_nothing_on_the_disk(tmp_path: Path, mo
     assert first is not None
     (first.parent / "00000000000000000001.tmp").write_bytes(b"of a process that was killed")
 
-    def full(file: Any, graph: Any) -> None:
+    def full(file: Any, *_: Any) -> None:
         file.write(b"x" * 10_000)
         file.flush()
         raise OSError(28, "No space left on device")
