@@ -18,6 +18,9 @@ from typing import IO
 from tidegate.gate.jobs import Job, Limits, Ran
 
 POLL_S = 0.05
+_NAP_S = 0.01
+"""What is said in small pieces is gathered for so long: waking for each would take the cores from those who say it."""
+_SMALL = 4096
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _IN_MEMORY = ("/tmp", "/dev/shm")
 _ENTRY_BYTES = 1536
@@ -87,8 +90,10 @@ def attend(process: subprocess.Popen[bytes], job: Job, began: float, heard: Call
             for stream in said:
                 selector.register(stream, selectors.EVENT_READ, said[stream])
             while selector.get_map():
+                sizes: list[int] = []
                 for key, _ in selector.select(POLL_S):
                     piece = os.read(key.fd, 1 << 16)
+                    sizes.append(len(piece))
                     key.data.extend(piece)
                     if not piece:
                         selector.unregister(key.fileobj)
@@ -101,6 +106,8 @@ def attend(process: subprocess.Popen[bytes], job: Job, began: float, heard: Call
                 stopped = stopped or _excess(limits, now - began, peak_mb, said.values())
                 if stopped:
                     break
+                if sizes and min(sizes) > 0 and max(sizes) < _SMALL:
+                    time.sleep(_NAP_S)
     except BaseException:
         stopped = "it was interrupted"
         raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit  # all of scipy.stats would take a second to load
 
 from tidegate.core.errors import Refused
 from tidegate.core.wire import plain
@@ -39,7 +39,7 @@ def interval(ratios: Sequence[float], confidence: float) -> tuple[float, float, 
     """Give (mean, lower, upper) of a ratio from pairs: Student's t on the logarithms, the geometric mean."""
     logs = np.log(np.asarray(ratios))
     mean = float(logs.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    half = float(stdtrit(len(logs) - 1, (1 + confidence) / 2) * logs.std(ddof=1) / math.sqrt(len(logs)))
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
