@@ -15,6 +15,7 @@ from tidegate.core.errors import BadInput, Untrusted
 from tidegate.intake.http import Reply, ok, parse
 from tidegate.trust.metadata import root_by_digest
 from tidegate.trust.tokens import parse_token, possession_message, token_hash
+from tidegate.trust.votes import check_public
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -84,6 +85,7 @@ def _check_possession(said: EnrolRequest) -> None:
     """Refuse who names a device's public key without having its private one: it would get that device's identity."""
     if not re.fullmatch(r"[0-9a-f]{128}", said.proof):
         raise BadInput("proof must be 128 hexadecimal digits: an Ed25519 signature by the device's key")
+    check_public(bytes.fromhex(said.public_key), "public_key")
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(said.public_key))
     try:
         key.verify(bytes.fromhex(said.proof), possession_message(said.token, said.public_key))

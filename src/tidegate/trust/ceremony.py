@@ -22,6 +22,7 @@ from tidegate.core.wire import decode, encode
 from tidegate.trust import layout
 from tidegate.trust.ledger_policy import LedgerPolicy, policy_of, set_policy
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, verify
+from tidegate.trust.votes import check_all_votes
 
 ONLINE = (layout.SNAPSHOT, layout.TIMESTAMP, layout.PLANS)
 
@@ -126,6 +127,7 @@ def check_standing(bundle: Bundle, known_root: bytes = b"") -> None:
     """
     for role, text in bundle.following.items():
         found = metadata_of(role, text).signed
+        check_all_votes(found)
         if isinstance(found, Targets):
             policy_of(found)
     root = parse(Root, bundle.standing[layout.ROOT].encode(), "the standing root")

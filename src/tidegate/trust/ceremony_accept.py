@@ -16,6 +16,7 @@ from tidegate.trust.ceremony import ONLINE, Bundle, lifetime_s, metadata_of
 from tidegate.trust.durable import write_durably
 from tidegate.trust.ledger_policy import policy_of
 from tidegate.trust.metadata import latest_bytes, moment, parse, verify, versioned
+from tidegate.trust.votes import check_all_votes
 
 LEAST_LEFT_S = 600
 
@@ -43,6 +44,8 @@ def accept_bundle(
     fresh = {
         role: text.encode() for role, text in bundle.following.items() if latest_bytes(repo, role) != text.encode()
     }
+    for role, data in fresh.items():
+        check_all_votes(metadata_of(role, data.decode()).signed)
     root_before = parse(Root, latest_bytes(repo, layout.ROOT), "the root metadata").signed
     root = _accept_root(repo, root_before, fresh.get(layout.ROOT), now)
     standing = parse(Targets, latest_bytes(repo, layout.TARGETS), "the targets metadata")

@@ -20,6 +20,7 @@ from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.core.wire import canonical
+from tidegate.trust.votes import check_public
 
 MOST_ENVELOPE = 1 << 20
 MOST_SIGNATURES = 20
@@ -93,9 +94,11 @@ def ed25519_key(public_hex: str, what: str) -> SSlibKey:
     """Make a verification key of 64 hexadecimal digits. Raises BadInput."""
     try:
         raw = bytes.fromhex(public_hex)
-        return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(raw))
+        found = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(raw))
     except ValueError:
         raise BadInput(f"{what} must be an Ed25519 public key, 64 hexadecimal digits") from None
+    check_public(raw, what)
+    return found
 
 
 def require(envelope: Envelope, keys: Iterable[SSlibKey], what: str) -> set[str]:

@@ -109,8 +109,12 @@ def read_policy(data: bytes, name: str) -> EvidencePolicy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"the evidence policy {name} cannot be read: {error}") from None
     policy = read(EvidencePolicy, value, name)
+    seen: dict[str, str] = {}
     for known in policy.keys:
-        policy.key(known)
+        keyid = policy.key(known).keyid
+        if keyid in seen:
+            raise BadInput(f"{name}: keys {seen[keyid]} and {known} are one key; it would count as two signers")
+        seen[keyid] = known
     return policy
 
 

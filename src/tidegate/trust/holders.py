@@ -22,6 +22,7 @@ from tuf.api.metadata import Targets
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.wire import canonical, plain, read
 from tidegate.trust import layout
+from tidegate.trust.votes import check_votes
 
 STATEMENT_LIMIT = 65_536
 
@@ -95,6 +96,7 @@ class Kind(Generic[Said]):
         role = (delegations.roles or {}).get(layout.release_role(component)) if delegations else None
         if delegations is None or role is None:
             raise NotFound(f"the repository has no component {component}")
+        check_votes(trunk, layout.release_role(component))
         good = 0
         for keyid in role.keyids:
             if keyid in signatures and keyid in delegations.keys:

@@ -26,6 +26,7 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.wire import canonical
 from tidegate.trust.durable import make_directory, read_bytes, sync_dir, write_durably
+from tidegate.trust.votes import check_public
 
 LEDGER = "ledger"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
@@ -75,6 +76,7 @@ def read_public(data: bytes) -> tuple[str, SSlibKey]:
         raise BadInput("this is no public key file; `tidegate keys create` writes one beside each key") from None
     if keyid != key.keyid or not _NAME.match(name):
         raise BadInput("the public key file does not hold together: its key id is not that of its key")
+    check_public(bytes.fromhex(key.keyval["public"]), f"{name}'s")
     return name, key
 
 

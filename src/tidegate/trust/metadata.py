@@ -19,6 +19,7 @@ from tuf.api.serialization import DeserializationError
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.trust import layout
 from tidegate.trust.durable import read_bytes
+from tidegate.trust.votes import check_votes
 
 Kind = TypeVar("Kind", Root, Snapshot, Targets, Timestamp)
 _VERSIONED = re.compile(r"(\d+)\.(.+)\.json\Z")
@@ -50,12 +51,13 @@ def verify(delegator: Root | Targets, role: str, found: Metadata[Kind], what: st
     """Check that enough of the right keys signed.
 
     Raises:
-        Untrusted: naming how many signatures are valid and how many are needed.
+        Untrusted: naming how many signatures are valid and how many are needed; or as `check_votes`.
     """
     try:
         result = delegator.get_verification_result(role, found.signed_bytes, found.signatures)
     except ValueError as error:
         raise NotFound(f"{what}: {error}") from None
+    check_votes(delegator, role)
     if not result:
         raise Untrusted(
             f"{what} has {len(result.signed)} valid signatures of the keys of role {role}, "

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.trust.durable import read_bytes
 from tidegate.trust.keys import load_signer
+from tidegate.trust.votes import check_public
 
 ED25519, COSIGNATURE = 1, 4
 MOST_NOTE = 1_000_000
@@ -67,6 +68,7 @@ def parse_key(text: str) -> NoteKey:
     key = NoteKey(name, raw[1:], raw[0])
     if key.key_id.hex() != known_id:
         raise BadInput(f"the verifier key {text.strip()!r} does not fit its own id; copy it again")
+    check_public(key.public, f"the verifier key {text.strip()!r}")
     return key
 
 

@@ -27,6 +27,7 @@ from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.errors import Unreachable
 from tidegate.trust.metadata import moment
+from tidegate.trust.votes import check_all_votes
 
 Fetch = Callable[[str, int], bytes]
 """(path below the repository, most bytes) -> the file; FileNotFoundError if there is none, OSError if unreachable."""
@@ -91,6 +92,7 @@ class DurableUpdater(Updater):
         self._load_timestamp()
         self._load_snapshot()
         self._load_targets(layout.TARGETS, layout.ROOT)
+        check_all_votes(self.trunk)
 
     @property
     def root(self) -> Root:
@@ -134,6 +136,7 @@ class DurableUpdater(Updater):
         write_durably(Path(filename), data)
 
     def _persist_root(self, version: int, data: bytes) -> None:
+        check_all_votes(self.root)  # of each root on the way: the next one would rest on it
         path = Path(self._dir) / "root_history" / f"{version}.root.json"
         # The pinned root comes by here at every refresh.
         if not path.exists() or path.read_bytes() != data:
