@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def test_the_real_ledger_proves_its_releases(tmp_path: Path) -> None:
     ledger.publish()
     inclusion = Inclusion(lambda path, most: (plant.home.repository / path).read_bytes(), ledger.key.text())
     candidate = Candidate("releases/x/1.json", draft.digest, len(draft.manifest_bytes), 1)
-    inclusion.check(draft.manifest.component, candidate)
+    inclusion.check(draft.manifest.component, candidate, None, int(time.time()))
     with pytest.raises(Untrusted, match="there is no proof"):
-        inclusion.check(draft.manifest.component, replace(candidate, sha256="ab" * 32))
+        inclusion.check(draft.manifest.component, replace(candidate, sha256="ab" * 32), None, int(time.time()))
     plant.log.close()

@@ -7,16 +7,17 @@ under a checkpoint that the ledger's key has signed. Whoever serves them cannot 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.core.model import Candidate
+from tidegate.core.wire import canonical, parse_json
 from tidegate.trust.errors import Unreachable
 from tidegate.trust.ledger_policy import LedgerPolicy
 from tidegate.trust.ledger_proof import parse_proof
 from tidegate.trust.note import NoteKey, parse_key
+from tidegate.trust.speed import CLOCK_TOLERANCE_S
 from tidegate.trust.updater import Fetch
 from tidegate.trust.witness import witnessed
 
@@ -34,13 +35,14 @@ class Inclusion:
         self._key: NoteKey | None = parse_key(key) if key else None
         self._witnesses = tuple(parse_key(text) for text in witnesses)
 
-    def check(self, component: str, candidate: Candidate, signed: LedgerPolicy | None = None) -> int:
+    def check(self, component: str, candidate: Candidate, signed: LedgerPolicy | None, now: int) -> int:
         """Refuse a release that is not in the ledger.
 
         Args:
             component: whose release it is.
             candidate: the release.
             signed: what the targets' holders demand, for where the owner has not set a key.
+            now: unix seconds; a witness that dates its word later counts as none, so that it cannot hold others back.
 
         Returns:
             When the demanded witnesses saw it there (unix seconds): it is not older than that, whatever it says of
@@ -56,14 +58,15 @@ class Inclusion:
         what = f"release {candidate.sha256[:16]} of {component}"
         entry = self._read(f"ledger/releases/{candidate.sha256}.json", MOST_ENTRY, what)
         proof = self._read(f"ledger/releases/{candidate.sha256}.tlog-proof", MOST_PROOF, what)
-        said = _entry(entry)
+        said = _entry(entry, what)
         named = [said.get(name) for name in ("kind", "component", "digest", "seq")]
         if named != ["release", component, candidate.sha256, candidate.seq]:
             raise Untrusted(f"the ledger's proof that came for {what} is of something else; it is refused")
         try:
             found = parse_proof(proof)
-            found.verify(entry, key, witnesses, quorum)
-            times = sorted((at for _, at in witnessed(found.note, witnesses, quorum)), reverse=True)
+            found.verify(entry, key)
+            latest = now + CLOCK_TOLERANCE_S
+            times = sorted((at for _, at in witnessed(found.note, witnesses, quorum, latest)), reverse=True)
         except Untrusted as error:
             raise Untrusted(f"{what} is refused: its place in the ledger is not proved: {error}") from None
         return times[quorum - 1] if quorum else 0
@@ -88,9 +91,12 @@ class Inclusion:
         return data
 
 
-def _entry(data: bytes) -> dict[str, Any]:
+def _entry(data: bytes, what: str) -> dict[str, Any]:
+    """Read an entry in the one form that it has: in another, whoever watches the ledger could read something else."""
     try:
-        value = json.loads(data)
+        value = parse_json(data)
+        if isinstance(value, dict) and canonical(value) == data:
+            return value
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        pass
+    raise Untrusted(f"the ledger's proof that came for {what} is of something else; it is refused")

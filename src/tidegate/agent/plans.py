@@ -170,7 +170,8 @@ class Plans:
             manifest, terms = self._trust.release(component, seen.plan.candidate)
             if self._inclusion is not None:
                 policy = self._trust.ledger_policy()
-                terms = not_before(terms, self._inclusion.check(component, seen.plan.candidate, policy))
+                now = self._trust.now()
+                terms = not_before(terms, self._inclusion.check(component, seen.plan.candidate, policy, now))
             if terms.speed.ceiling_2p32 < SHARE_ONE:
                 terms = lifted(terms, self._trust.promoted(component, seen.plan.candidate))
             self._releases[key] = manifest, terms

@@ -70,7 +70,7 @@ def _exposures(exposures: list[dict[str, Any]]) -> str:
 def _records(records: list[dict[str, Any]]) -> str:
     rows = [
         f"<tr><td>{escape(moment_text(row['at_ms']))}</td><td>{escape(row['sentence'])}</td>"
-        f"<td class=n>{row.get('entry', 'signature')}</td></tr>"
+        f"<td class=n>{escape(str(row.get('entry', 'signature')))}</td></tr>"
         for row in records
     ]
     return f"<table><tr><th>when</th><th>what</th><th>ledger entry</th></tr>{''.join(rows)}</table>"

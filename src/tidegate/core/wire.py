@@ -48,6 +48,28 @@ def encode(value: Any) -> bytes:
     return canonical(plain(value))
 
 
+def parse_json(data: bytes | str) -> Any:
+    """Read JSON that is signed, or that something rests on: a key that stands twice has one meaning for nobody.
+
+    Raises:
+        ValueError: if it is none, has a key twice, or a number that JSON does not have.
+        RecursionError: if it is too deep.
+    """
+    return json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number in JSON")
+
+
 def decode(kind: type[T], data: bytes | str, what: str) -> T:
     """Read JSON text as `kind`.
 
@@ -60,7 +82,7 @@ def decode(kind: type[T], data: bytes | str, what: str) -> T:
         BadInput: if it is no JSON, or does not have just the fields of `kind`.
     """
     try:
-        value = json.loads(data)
+        value = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{what} is not JSON: {error}") from error
     return read(kind, value, what)

@@ -126,9 +126,10 @@ class TrustClient:
         return changed
 
     def components(self) -> tuple[str, ...]:
-        """Give the components that have a plan, sorted. Raises Untrusted if nothing fresh is known: refresh first."""
-        plans, _ = self._fresh()
-        return tuple(sorted(component for path in plans if (component := layout.plan_component(path)) is not None))
+        """Give the components with a plan and releases by offline keys, sorted. Raises Untrusted: refresh first."""
+        plans, updater = self._fresh()
+        named = (component for path in plans if (component := layout.plan_component(path)) is not None)
+        return tuple(sorted(each for each in named if updater.delegates(layout.release_role(each))))
 
     def plan(self, component: str) -> tuple[Plan, int]:
         """Give a component's plan and the plan version; fetches the plan's file if it is new.
@@ -290,8 +291,7 @@ class TrustClient:
         return data
 
     def _trim_cache(self) -> None:
-        files = sorted(self._cache.iterdir(), key=lambda path: os.stat(path).st_mtime_ns)
-        for path in files[:-CACHED_FILES]:
+        for path in sorted(self._cache.iterdir(), key=lambda path: os.stat(path).st_mtime_ns)[:-CACHED_FILES]:
             path.unlink(missing_ok=True)
 
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from tidegate.core.errors import BadInput, Untrusted
-from tidegate.core.wire import canonical
+from tidegate.core.wire import canonical, parse_json
 from tidegate.trust.votes import check_public
 
 MOST_ENVELOPE = 1 << 20
@@ -77,7 +76,7 @@ def parse_envelope(data: bytes, what: str = "the attestation") -> Envelope:
     if len(data) > MOST_ENVELOPE:
         raise BadInput(f"{what} has {len(data):,} bytes; at most {MOST_ENVELOPE:,} are read")
     try:
-        value = json.loads(data)
+        value = parse_json(data)
         if set(value) != {"payload", "payloadType", "signatures"} or not isinstance(value["payloadType"], str):
             raise bad
         if not 1 <= len(value["signatures"]) <= MOST_SIGNATURES:

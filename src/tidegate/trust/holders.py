@@ -10,7 +10,6 @@ mistaken for TUF metadata or for another kind. It takes as many keys as a releas
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -20,7 +19,7 @@ from securesystemslib.signer import Signature, Signer
 from tuf.api.metadata import Targets
 
 from tidegate.core.errors import BadInput, NotFound, Untrusted
-from tidegate.core.wire import canonical, plain, read
+from tidegate.core.wire import canonical, parse_json, plain, read
 from tidegate.trust import layout
 from tidegate.trust.votes import check_votes
 
@@ -116,7 +115,7 @@ class Kind(Generic[Said]):
         if len(data) > STATEMENT_LIMIT:
             raise BadInput(f"the {self.name} has {len(data)} bytes; at most {STATEMENT_LIMIT} are read")
         try:
-            value: Any = json.loads(data)
+            value: Any = parse_json(data)
             signatures = {entry["keyid"]: entry["sig"] for entry in value["signatures"]}
             body = value["signed"]
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -95,9 +95,12 @@ def plan_path(component: str) -> str:
 
 
 def plan_component(path: str) -> str | None:
-    """The component whose plan a target path is, or None for another kind of path."""
+    """The component whose plan a target path is, or None for another kind of path, and for what is no name."""
     component = path.removeprefix("plans/").removesuffix(".json")
-    return component if path == f"plans/{component}.json" and "/" not in component else None
+    try:
+        return component if path == plan_path(component) else None
+    except BadInput:
+        return None
 
 
 def hashed_path(path: str, sha256: str) -> str:

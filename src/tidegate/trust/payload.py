@@ -182,12 +182,10 @@ def _verify(file: BinaryIO, payload: Payload) -> None:
 
 def _members(file: BinaryIO) -> list[tarfile.TarInfo]:
     members: list[tarfile.TarInfo] = []
+    _check_headers(file)
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="strict") as archive:
             for member in archive:
-                # Not isreg(): that counts sparse files, whose size is not what they take.
-                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    raise BadInput(f"{member.name!r} in the payload is no regular file")
                 members.append(member)
                 if len(members) > FILES_LIMIT:
                     raise BadInput(f"the payload holds more than {FILES_LIMIT} files")
@@ -195,6 +193,24 @@ def _members(file: BinaryIO) -> list[tarfile.TarInfo]:
         raise BadInput(f"the payload is no tar archive: {error}") from None
     _check_names([member.name for member in members])
     return members
+
+
+def _check_headers(file: BinaryIO) -> None:
+    """Refuse all but plain members by their headers alone, before a library reads what extended ones say of sizes.
+
+    Such a header can give a member more bytes than it has (sparse files), which are then those of its neighbours: a
+    small archive would be written out many times.
+    """
+    begin = file.tell()
+    while len(header := file.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE and header.strip(b"\0"):
+        name = header[:100].partition(b"\0")[0].decode("utf-8", "replace")
+        if header[156:157] not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise BadInput(f"{name!r} in the payload is no regular file")
+        size = header[124:136].strip(b" \0")
+        if not size or not all(digit in b"01234567" for digit in size):
+            raise BadInput(f"{name!r} in the payload has no plain size")
+        file.seek(-(-int(size, 8) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, os.SEEK_CUR)
+    file.seek(begin)
 
 
 def _extract(file: BinaryIO, members: list[tarfile.TarInfo], destination: Path) -> None:

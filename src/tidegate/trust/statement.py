@@ -9,7 +9,6 @@ Both let readers meet fields that they do not know; what Tidegate adds stands un
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any, cast
 from securesystemslib.signer import Signer
 
 from tidegate.core.errors import BadInput
-from tidegate.core.wire import canonical
+from tidegate.core.wire import canonical, parse_json
 from tidegate.trust.dsse import IN_TOTO, Envelope, sign_envelope
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -115,7 +114,7 @@ def parse_statement(envelope: Envelope, what: str = "the attestation") -> Statem
     if envelope.payload_type != IN_TOTO:
         raise BadInput(f"{what} carries {envelope.payload_type!r}, not an in-toto statement")
     try:
-        value = json.loads(envelope.payload)
+        value = parse_json(envelope.payload)
         if value["_type"] != STATEMENT:
             raise BadInput(f"{what} is of type {value['_type']!r}; {STATEMENT} is read here")
         subjects = tuple(Subject(str(each.get("name", "")), each["digest"]["sha256"]) for each in value["subject"])

@@ -122,10 +122,14 @@ class DurableUpdater(Updater):
 
     def delegated(self, role: str) -> Targets:
         """Load a role that the targets delegate, as of the time of the refresh. Raises NotFound if they do not."""
-        roles = self.trunk.delegations.roles if self.trunk.delegations else None
-        if role not in (roles or {}):
+        if not self.delegates(role):
             raise NotFound(f"the repository has no role {role}")
         return self._load_targets(role, layout.TARGETS)
+
+    def delegates(self, role: str) -> bool:
+        """Say whether the targets hand trust on to this role."""
+        roles = self.trunk.delegations.roles if self.trunk.delegations else None
+        return role in (roles or {})
 
     def may_sign(self, role: str, path: str) -> bool:
         """Say whether the targets let a role sign this target path."""

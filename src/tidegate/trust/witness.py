@@ -29,12 +29,12 @@ def cosign(data: bytes, signer: NoteSigner, now: int) -> bytes:
     return Note(note.text, (*note.signatures, (signer.key.name, signer.key.key_id, raw))).data()
 
 
-def cosigned_at(data: bytes, witness: NoteKey) -> int | None:
-    """Say when a witness cosigned this note (unix seconds), or None if no cosignature of it holds."""
+def cosigned_at(data: bytes, witness: NoteKey, latest: int = (1 << 63) - 1) -> int | None:
+    """Say when a witness cosigned this note (unix seconds), or None if no cosignature of it holds until `latest`."""
     note = parse_note(data)
     for raw in note.raw_of(witness):
         seconds = int.from_bytes(raw[:8], "big")
-        fit = len(raw) == 72 and 0 < seconds < 1 << 63 and witness.kind == COSIGNATURE
+        fit = len(raw) == 72 and 0 < seconds <= latest and witness.kind == COSIGNATURE
         if fit and witness.holds(_message(note.text, seconds), raw[8:]):
             return seconds
     return None
@@ -45,10 +45,16 @@ def require_witnesses(data: bytes, witnesses: Sequence[NoteKey], quorum: int) ->
     return [name for name, _ in witnessed(data, witnesses, quorum)]
 
 
-def witnessed(data: bytes, witnesses: Sequence[NoteKey], quorum: int) -> list[tuple[str, int]]:
-    """Give who cosigned a checkpoint, and when (unix seconds). Raises Untrusted if they are fewer than `quorum`."""
+def witnessed(
+    data: bytes, witnesses: Sequence[NoteKey], quorum: int, latest: int = (1 << 63) - 1
+) -> list[tuple[str, int]]:
+    """Give who cosigned a checkpoint, and when (unix seconds); what is dated after `latest` does not count.
+
+    Raises:
+        Untrusted: if they are fewer than `quorum`.
+    """
     distinct = {witness.public: witness for witness in witnesses}.values()
-    found = [(witness.name, at) for witness in distinct if (at := cosigned_at(data, witness)) is not None]
+    found = [(witness.name, at) for witness in distinct if (at := cosigned_at(data, witness, latest)) is not None]
     if len(found) < quorum:
         raise Untrusted(f"{len(found)} of the {quorum} witnesses that are asked for have cosigned the checkpoint")
     return found

@@ -154,30 +154,76 @@ def proof(*times: int) -> bytes:
     return EntryProof(1, tuple(tree.prove(1)), note).data()
 
 
-def demanding(data: bytes | None, **own: Any) -> Inclusion:
+def demanding(data: bytes | None, entry: bytes = ENTRY, **own: Any) -> Inclusion:
     def fetch(path: str, most: int) -> bytes:
         if data is None:
             raise FileNotFoundError(path)
-        return ENTRY if path.endswith(".json") else data
+        return entry if path.endswith(".json") else data
 
     return Inclusion(fetch, **own)
 
 
 def test_what_a_device_demands_is_what_was_signed_unless_its_owner_pinned_a_key() -> None:
     policy = LedgerPolicy(LEDGER.key.text(), witnesses=NAMED, quorum=2)
-    assert demanding(None).check(COMPONENT, CANDIDATE) == 0
-    assert demanding(None).check(COMPONENT, CANDIDATE, replace(policy, demand=False)) == 0
+    assert demanding(None).check(COMPONENT, CANDIDATE, None, NOW) == 0
+    assert demanding(None).check(COMPONENT, CANDIDATE, replace(policy, demand=False), NOW) == 0
     for data, says in ((None, "no proof"), (proof(), "0 of the 2"), (proof(NOW), "1 of the 2")):
         with pytest.raises(Untrusted, match=says):
-            demanding(data).check(COMPONENT, CANDIDATE, policy)
-    assert demanding(proof(NOW, NOW + 5, NOW + 9)).check(COMPONENT, CANDIDATE, policy) == NOW + 5
+            demanding(data).check(COMPONENT, CANDIDATE, policy, NOW)
+    assert demanding(proof(NOW, NOW + 5, NOW + 9)).check(COMPONENT, CANDIDATE, policy, NOW) == NOW + 5
     other = NoteSigner("other", Ed25519PrivateKey.generate()).key.text()
     with pytest.raises(Untrusted, match="not proved"):
-        demanding(proof(NOW, NOW), key=other).check(COMPONENT, CANDIDATE, policy)
+        demanding(proof(NOW, NOW), key=other).check(COMPONENT, CANDIDATE, policy, NOW)
     own = demanding(proof(NOW, NOW), key=LEDGER.key.text())
-    assert own.check(COMPONENT, CANDIDATE, replace(policy, demand=False)) == NOW
+    assert own.check(COMPONENT, CANDIDATE, replace(policy, demand=False), NOW) == NOW
     with pytest.raises(Untrusted, match="1 of the 2"):
-        demanding(proof(NOW), key=LEDGER.key.text()).check(COMPONENT, CANDIDATE, policy)
+        demanding(proof(NOW), key=LEDGER.key.text()).check(COMPONENT, CANDIDATE, policy, NOW)
+
+
+def test_a_witness_that_dates_its_word_ahead_holds_nobody_back() -> None:
+    policy = LedgerPolicy(LEDGER.key.text(), witnesses=NAMED, quorum=1)
+    ahead = NOW + 365 * 86_400
+    assert demanding(proof(ahead, NOW + 5)).check(COMPONENT, CANDIDATE, policy, NOW) == NOW + 5
+    for times in ((ahead,), (ahead, ahead, ahead)):
+        with pytest.raises(Untrusted, match="0 of the 1"):
+            demanding(proof(*times)).check(COMPONENT, CANDIDATE, policy, NOW)
+    both = replace(policy, quorum=2)
+    with pytest.raises(Untrusted, match="1 of the 2"):
+        demanding(proof(ahead, NOW)).check(COMPONENT, CANDIDATE, both, NOW)
+
+
+def test_a_proof_of_another_place_in_the_ledger_proves_nothing() -> None:
+    tree = Tree([leaf_hash(b"[]"), leaf_hash(ENTRY), leaf_hash(b"{}")])
+    note = sign_checkpoint(Checkpoint(LEDGER.key.name, 3, tree.root()), LEDGER)
+    policy = LedgerPolicy(LEDGER.key.text())
+    demanding(EntryProof(1, tuple(tree.prove(1)), note).data()).check(COMPONENT, CANDIDATE, policy, NOW)
+    for index, way in ((0, 1), (1, 0), (2, 1), (1, 2), (3, 1), (2**62, 1)):
+        moved = EntryProof(index, tuple(tree.prove(way)), note).data()
+        with pytest.raises(Untrusted, match="not proved"):
+            demanding(moved).check(COMPONENT, CANDIDATE, policy, NOW)
+    for index in ("-1", "01", "+1", "1 ", "\u0661", "1" * 5000):
+        data = EntryProof(1, tuple(tree.prove(1)), note).data().replace(b"index 1", f"index {index}".encode())
+        with pytest.raises(Untrusted, match="not proved"):
+            demanding(data).check(COMPONENT, CANDIDATE, policy, NOW)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ENTRY.replace(b"{", b'{"digest":"' + b"0" * 64 + b'",', 1),  # whoever reads the first sees another release
+        ENTRY.replace(b":", b": ", 1),
+        ENTRY + b"\n",
+        ENTRY.replace(b'"seq":', b'"seq":NaN,"seq":'),
+        ENTRY.replace(b"release", b"rel\\u0065ase", 1),
+    ],
+    ids=["twice", "space", "line", "NaN", "escape"],
+)
+def test_an_entry_that_two_readers_could_read_differently_proves_nothing(entry: bytes) -> None:
+    tree = Tree([leaf_hash(b"{}"), leaf_hash(entry)])
+    note = sign_checkpoint(Checkpoint(LEDGER.key.name, 2, tree.root()), LEDGER)
+    data = EntryProof(1, tuple(tree.prove(1)), note).data()
+    with pytest.raises(Untrusted, match="of something else"):
+        demanding(data, entry).check(COMPONENT, CANDIDATE, LedgerPolicy(LEDGER.key.text()), NOW)
 
 
 def test_a_release_that_is_dated_back_begins_when_witnesses_saw_it(house: House) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import os
 import tarfile
 from dataclasses import replace
@@ -119,7 +121,11 @@ BAD_MEMBERS = {
     "pipe": [member("a", tarfile.FIFOTYPE)],
     "directory": [member("a", tarfile.DIRTYPE)],
     "sparse": [member("a", tarfile.GNUTYPE_SPARSE)],
+    "contiguous": [member("a", tarfile.CONTTYPE)],
+    "long name of GNU": [member("a" * 150)],
+    "left to right": [member("a\u2028b\x7f")],
     "twice": [member("a"), member("a")],
+    "twice but for the form of a letter": [member("\u00e9"), member("e\u0301")],
     "twice but for case": [member("README"), member("readme")],
     "file and directory": [member("a"), member("a/b")],
 }
@@ -133,6 +139,43 @@ def test_an_archive_that_reaches_for_more_is_refused_before_anything_is_written(
     (tmp_path / "p.tar").write_bytes(data)
     with pytest.raises(BadInput):
         unpack_payload(tmp_path / "p.tar", tmp_path / "slot", claim(data, len(members), 0))
+    assert [p.name for p in tmp_path.iterdir()] == ["p.tar"]
+
+
+def _extended(**said: str) -> bytes:
+    """A member of one byte whose pax header says something else of it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as made:
+        info = member("a")
+        info.size, info.pax_headers = 1, {name.replace("_", "."): value for name, value in said.items()}
+        made.addfile(info, io.BytesIO(b"x"))
+    return buffer.getvalue()
+
+
+BOMBS = {
+    "sparse by pax": _extended(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="1000000000000"),
+    "older sparse": _extended(GNU_sparse_map="0,1", GNU_sparse_size="1000000000000"),
+    "another size": _extended(size="1000000000000"),
+    "another name": _extended(path="../../b"),
+    "linked": _extended(linkpath="/etc/passwd"),
+    "a header of a megabyte": _extended(comment="c" * 1_000_000),
+    "gzip": gzip.compress(archive((member("a"), bytes(10_000_000)))),
+    "xz": lzma.compress(archive((member("a"), bytes(10_000_000)))),
+    "a size in binary": archive((member("a"), b"x")).replace(b"00000000001\0", b"\x80" + bytes(10) + b"\1"),
+    "a size below nothing": archive((member("a"), b"x")).replace(b"00000000001\0", b"-0000000001\0"),
+}
+
+
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
+def test_a_header_that_says_more_than_there_is_is_refused_before_anything_is_written(
+    tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "p.tar").write_bytes(data)
+    with pytest.raises(BadInput):
+        describe_payload(data)
+    for unpacked in (1, 1_000_000_000_000):
+        with pytest.raises(BadInput):
+            unpack_payload(tmp_path / "p.tar", tmp_path / "slot", claim(data, 1, unpacked))
     assert [p.name for p in tmp_path.iterdir()] == ["p.tar"]
 
 
