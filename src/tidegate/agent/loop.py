@@ -259,6 +259,7 @@ class Agent:
     def _show(self) -> None:
         rows = [_row(machine) for _, machine in sorted(self.machines.items())]
         trouble = self.tools.plans.trouble
+        self.tools.say.trouble(trouble)
         for row in rows:
             if trouble and trouble not in row["sentence"]:
                 row["sentence"] += f" ({trouble})"

@@ -35,6 +35,7 @@ class Log:
         self._stream = stream or sys.stderr
         self.verbose = verbose
         self.found: list[str] = []
+        self._trouble = ""
 
     def __call__(self, event: str, **fields: Any) -> None:
         if event in FOUND:
@@ -45,6 +46,16 @@ class Log:
             self._stream.flush()
         except (OSError, ValueError):  # nobody reads the log any more: no reason to stop updating
             pass
+
+    def trouble(self, sentence: str) -> None:
+        """Tell of trouble with the signed files when it begins, when it becomes another, and when it is over."""
+        if sentence == self._trouble:
+            return
+        self._trouble = sentence
+        if sentence:
+            self("not_read", sentence=sentence)
+        else:
+            self("read_again")
 
     def detail(self, event: str, **fields: Any) -> None:
         if self.verbose:

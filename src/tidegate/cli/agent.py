@@ -69,7 +69,7 @@ def status(*, home: Path, json: bool = False) -> None:
         for c in found["components"]
     ]
     columns = ("component", "state", "runs", "last known good")
-    table("Components", columns, rows, empty="No plan has reached this device yet.")
+    table("Components", columns, rows, empty=f"Nothing is updated here yet: {found['sentence']}")
     for c in found["components"]:
         out(f"{c['component']}: {c['sentence']}")
     for sentence in found.get("found", ()):

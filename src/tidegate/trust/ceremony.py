@@ -85,7 +85,7 @@ def begin_change(
 
     Raises:
         NotFound: for a role or key that there is not.
-        Refused: if a role would be left with fewer keys than must sign, or nothing would change.
+        Refused: if a role would be left with fewer keys than must sign, or nothing would change, or only what the server itself signs.
     """
     add, remove, thresholds = dict(add or {}), dict(remove or {}), dict(thresholds or {})
     root = parse(Root, latest_bytes(repo, layout.ROOT), "the root metadata")
@@ -94,6 +94,8 @@ def begin_change(
     relayed = ledger is not None and ledger != policy_of(targets.signed)
     if not touched and not renew and not relayed:
         raise Refused("nothing would change; name keys to add or to remove, a threshold, or roles to renew")
+    if online := sorted(set(renew) & set(ONLINE)):
+        raise Refused(f"{online[0]} is signed anew by the server itself, as long as it runs; there is nothing to carry")
     for role in [*touched, *renew]:
         _delegator(root.signed, targets.signed, role)
     for role in touched:

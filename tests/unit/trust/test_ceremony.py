@@ -297,6 +297,7 @@ def test_a_bundle_whose_standing_root_is_made_up_is_not_signed(rolling: House, t
     [
         ({}, Refused, "nothing would change"),
         ({"renew": ["dreamt"]}, NotFound, "no role 'dreamt'"),
+        ({"renew": ["root", "timestamp"]}, Refused, "timestamp is signed anew by the server itself"),
         ({"remove": {"root": ["00" * 32]}}, NotFound, "root has no key"),
         ({"thresholds": {"root": 4}}, Refused, "would have 3 keys of which 4 must sign"),
         ({"thresholds": {"targets": -1}}, Refused, "of which -1 must sign"),
