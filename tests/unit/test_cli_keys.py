@@ -155,6 +155,12 @@ def test_the_fleets_size_is_the_holders_word_and_the_next_holder_sees_it(
     code, _, err = tidegate("release", "sign", draft, "--key", key, "--no-submit")
     assert code == 2 and "say how many devices the fleet has" in err
     good(tidegate("release", "sign", draft, "--key", key, "--no-submit", "--fleet-devices", 64, "--ceiling", "5%"))
+    again = good(tidegate("release", "sign", draft, "--key", key, "--no-submit", "--trial"))
+    assert (
+        "was signed before, and its terms stand" in again
+        and "ceiling 5 %" in again
+        and "each step 120 s later" in again
+    )
     said = good(tidegate("release", "countersign", draft, "--key", world.offline / "release-2.pem"))
     assert "from the start 16 of 64 devices, which are 25 %" in said
     assert "0.1 % after 0 s, 1 % after 3600 s" in said and "ceiling 5 %; dwell 3600 s" in said
@@ -181,6 +187,7 @@ def test_an_urgent_release_and_a_promotion(world: World, tidegate: Run) -> None:
     promoted = ("release", "promote", "1", "--component", COMPONENT, *common)
     good(tidegate(*promoted, "--to", "50%", "--why", "evidence is good"))
     assert tidegate(*promoted, "--to", "50%")[0] == 1
+    assert "--to must be a share as in 50%" in tidegate(*promoted, "--to", "400%")[2]
     assert "been promoted as far" in tidegate("release", "promote", draft, *common, "--to", "40%")[2]
     assert tidegate("release", "promote", "9", "--component", COMPONENT, *common, "--to", "50%")[0] == 2
     found = json.loads(good(tidegate("status", "--json")))
@@ -205,7 +212,9 @@ def test_a_pardon_is_signed_by_two_holders_and_served(world: World, tidegate: Ru
     served = world.devices.get(f"/repo/{pardon_path(COMPONENT)}").content
     assert served == file.read_bytes() and PARDON.read(served).names(digest)
     assert world.controller.state.acts[-1].what == "release_pardoned"
-    assert "holds the pardon of" in tidegate(*words, "--digest", digest, *one)[2]
+    good(tidegate(*words, "--digest", digest, *two))  # the same command again, by another holder
+    assert PARDON.read(file.read_bytes()).reason == "the disks were full"
+    assert "holds another pardon" in tidegate(*words, "--digest", "ab" * 32, *one)[2]
 
 
 def test_an_emergency_stop_ends_the_rollout_and_is_served(world: World, tidegate: Run, tmp_path: Path) -> None:
@@ -219,10 +228,10 @@ def test_an_emergency_stop_ends_the_rollout_and_is_served(world: World, tidegate
     good(tidegate(*words, "--digest", digest, "--reason", "it eats disks", *one))
     assert "1 valid signatures, 2 are needed" in tidegate("emergency", "publish", file)[2]
     assert not (world.home.repository / stop_path(COMPONENT)).exists()
-    good(tidegate("emergency", "stop", file, *two))
+    good(tidegate(*words, "--digest", digest, *two))  # the same command, by another holder
     assert f"Rollout {name} is ended" in good(tidegate("emergency", "publish", file, "--why", "helpdesk"))
     served = world.devices.get(f"/repo/{stop_path(COMPONENT)}").content
     assert served == file.read_bytes() and read_stop(served).names(digest)
     assert world.controller.state.rollouts[name].phase.value in ("halted", "closed")
-    assert "holds the emergency stop of" in tidegate(*words, "--everything", *one)[2]
+    assert "holds another emergency stop" in tidegate(*words, "--everything", *one)[2]
     assert [act.what for act in world.controller.state.acts][-2:] == ["emergency_stop", "rollout_aborted"]

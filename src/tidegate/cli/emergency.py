@@ -56,7 +56,7 @@ def stop(
             raise BadInput("say --component, and one of --digest, --everything, --lift")
         return Stop(component, (ALL,) if everything else tuple(digest or ()), int(time.time()), reason)
 
-    said, before = _said(STOP, output, anew, fresh)
+    said, before = _said(STOP, output, anew, fresh, lambda one: (one.component, one.stopped))
     out(f"{said.component}: " + (", ".join(said.stopped) + " stopped" if said.stopped else "nothing stopped any more"))
     write_durably(output, STOP.sign(said, open_keys(key, passphrase_file, passphrase_fd), before))
     _next(output, stop_path(said.component))
@@ -94,7 +94,7 @@ def pardon(
             raise BadInput("say --component and --digest")
         return Pardon(component, tuple(digest), int(time.time()), reason)
 
-    said, before = _said(PARDON, output, bool(component or digest), fresh)
+    said, before = _said(PARDON, output, bool(component or digest), fresh, lambda one: (one.component, one.pardoned))
     out(f"{said.component}: {', '.join(said.pardoned)} may be tried again where it was taken back")
     write_durably(output, PARDON.sign(said, open_keys(key, passphrase_file, passphrase_fd), before))
     _next(output, pardon_path(said.component))
@@ -123,20 +123,25 @@ def publish(file: Path, /, *, why: str = "", home: Path | None = None) -> None:
     out(f"Served as {pardon_path(said.component)}. Devices ask for it while a plan names what they took back.")
 
 
-def _said(kind: Kind[Said], output: Path, anew: bool, fresh: Callable[[], Said]) -> tuple[Said, bytes]:
-    """Give what is to be signed, and the file that others have signed already, if there is one."""
-    if output.exists():
-        before = read_bytes(output, f"the {kind.name}")
-        said = kind.read(before)
-        if anew:
-            raise BadInput(
-                f"{output} holds the {kind.name} of {said.component} already: sign it, or write another file"
-            )
-        return said, before
+def _said(
+    kind: Kind[Said], output: Path, anew: bool, fresh: Callable[[], Said], of: Callable[[Said], object]
+) -> tuple[Said, bytes]:
+    """Give what is to be signed, and the file that others have signed already, if there is one.
+
+    In a hurry everyone types the same command: that it says the same of the same releases (`of`) is enough.
+    """
     try:
-        return fresh(), b""
+        wanted = fresh() if anew or not output.exists() else None
     except ValueError as error:
         raise BadInput(str(error)) from error
+    if not output.exists():
+        assert wanted is not None
+        return wanted, b""
+    before = read_bytes(output, f"the {kind.name}")
+    said = kind.read(before)
+    if wanted is not None and of(wanted) != of(said):
+        raise BadInput(f"{output} holds another {kind.name}, of {said.component}: sign that one, or write another file")
+    return said, before
 
 
 def _next(output: Path, path: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.passphrase import open_keys
-from tidegate.cli.release_files import MANIFEST, Draft, read_speed
+from tidegate.cli.release_files import MANIFEST, Draft, read_share
 from tidegate.cli.show import out
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.wire import plain
@@ -50,7 +50,7 @@ def promote(
     if not found:
         raise NotFound(f"no release {release} of {component or 'that draft'} is in the log; see tidegate release list")
     one = found[0]
-    ceiling = read_speed(f"0s:{to}")[0][1]
+    ceiling = read_share("--to", to)
     try:
         promotion = Promotion(one["component"], one["seq"], one["digest"], ceiling, int(time.time()))
     except ValueError as error:

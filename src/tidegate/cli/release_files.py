@@ -126,6 +126,14 @@ def read_speed(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(steps)
 
 
+def read_share(what: str, text: str) -> int:
+    """Read a share as in 50%, in parts of 2**32. Raises BadInput."""
+    try:
+        return read_speed(f"0s:{text}")[0][1]
+    except BadInput:
+        raise BadInput(f"{what} must be a share as in 50%, not {text!r}") from None
+
+
 def sign_draft(
     draft: Draft,
     newest: bytes,

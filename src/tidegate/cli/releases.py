@@ -18,6 +18,7 @@ from tidegate.cli.release_files import (
     SpeedOptions,
     already_signed,
     create_draft,
+    read_share,
     read_signed,
     read_speed,
     sign_draft,
@@ -93,7 +94,7 @@ def create(
         notes=notes,
     )
     packed = draft.manifest.payload
-    out(f"Release {version} of {component}: {packed.files} files, {packed.length:,} bytes.")
+    out(f"Release {version} of {component}: {packed.files} file{'s' * (packed.files != 1)}, {packed.length:,} bytes.")
     out(f"Digest {draft.digest}")
     out(f"Next: tidegate release sign {out_dir}")
 
@@ -158,7 +159,7 @@ def sign(
     keys = offline_keys or place.path.with_name(place.path.name + "-offline-keys")
     options = SpeedOptions(
         steps=read_speed(speed or (URGENT_SPEED if emergency else USUAL_SPEED)),
-        ceiling_2p32=read_speed(f"0s:{ceiling}")[0][1],
+        ceiling_2p32=read_share("--ceiling", ceiling),
         dwell_s=seconds_of("--dwell", dwell),
         not_after_s=seconds_of("--not-after", not_after),
         least_devices=least_devices,
@@ -175,14 +176,25 @@ def sign(
     else:
         role = EMERGENCY if emergency else release_role(component)
         standing = OfficeClient(home).get_bytes(f"/api/v1/roles/{part(role)}")
-    if not already_signed(draft, drafted, standing):
+    before = already_signed(draft, drafted, standing)
+    if not before:
         signers = open_release_keys(keys, key, passphrase_file, passphrase_fd)
         write_durably(draft / SIGNED, sign_draft(drafted, standing, keys, options, signers, emergency=emergency))
+    if not json:
+        _tell_terms(draft, drafted, before=before)
     if not submit_it:
         out(f"Signed: {draft / SIGNED}. Other holders: tidegate release countersign {draft} --key KEY.pem")
         out(f"Next: tidegate release submit {draft}")
         return
     _submit(OfficeClient(home), drafted, draft, why, json)
+
+
+def _tell_terms(draft: Path, drafted: Draft, *, before: bool) -> None:
+    """Say what the release keys have signed; a draft that was signed before keeps its terms, whatever is asked now."""
+    if before:
+        out(f"{draft} was signed before, and its terms stand; for other terms create the release anew:")
+    for line in describe_list(read_signed(draft), drafted.digest):
+        out(line)
 
 
 @app.command(name="countersign")

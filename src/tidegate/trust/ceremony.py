@@ -85,7 +85,8 @@ def begin_change(
 
     Raises:
         NotFound: for a role or key that there is not.
-        Refused: if a role would be left with fewer keys than must sign, or nothing would change, or only what the server itself signs.
+        Refused: if a role would be left with fewer keys than must sign, or nothing would change,
+            or a role is to be renewed that the server itself signs.
     """
     add, remove, thresholds = dict(add or {}), dict(remove or {}), dict(thresholds or {})
     root = parse(Root, latest_bytes(repo, layout.ROOT), "the root metadata")

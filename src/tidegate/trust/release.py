@@ -187,6 +187,8 @@ def describe_list(signed: bytes, digest: str) -> list[str]:
         f"  logged {moment(limit.logged):%Y-%m-%d %H:%M} UTC, last day {moment(limit.not_after):%Y-%m-%d}",
         f"  speed limit: {steps}; ceiling {percent(limit.ceiling_2p32)}; dwell {limit.dwell_s} s",
     ]
+    if limit.clock_slack_s:
+        lines.append(f"  each step {limit.clock_slack_s} s later, for clocks that differ")
     if limit.least_devices:
         share = percent(least_share(limit))
         lines.append(f"  from the start {limit.least_devices} of {limit.fleet_devices} devices, which are {share}")
