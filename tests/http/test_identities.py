@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tidegate.agent.enrol import enrol
 from tidegate.agent.say import Log
 from tidegate.agent.slots import Slots
 from tidegate.agent.tools import make_tools
+from tidegate.agent.transport import HttpRefused
 from tidegate.control.buckets import Buckets
 from tidegate.control.identities import Barred, Identities
 from tidegate.control.proofs import signed_report_of
@@ -156,6 +158,29 @@ def test_two_places_are_told_by_starts_of_the_machine_that_take_turns(world: Wor
     for boot in ("monday", "tuesday", "tuesday"):  # one machine that was started anew
         assert device.post("/v1/announce", {**NOTHING, "boot_id": boot}).status_code == 404
     check_problem(device.post("/v1/announce", {**NOTHING, "boot_id": "monday"}), 403, "followed by another")
+
+
+def test_a_copied_disk_that_speaks_with_later_numbers_does_not_silence_the_device_but_is_told(
+    world: World, tmp_path: Path
+) -> None:
+    home, copy = tmp_path / "agent", tmp_path / "copy"
+    enrol(home, str(world.devices.base_url), world.token(), poll_s=1.0)
+    world.release(1)
+    rollout = world.rollout(max_harmed=1, placebo_per_treated=0.0)
+    one = make_tools(Home(home), Log(), SystemClock(), random.Random(1))
+    lease = one.announce({**NOTHING, "rollout": rollout, "plan_version": 1})["lease_id"]
+    shutil.copytree(home, copy)
+    two = make_tools(Home(copy), Log(), SystemClock(), random.Random(2))
+    report = {"lease_id": lease, "kind": "confirmed", "seq": 1, "boot_s": 1, "probes": [], "note": ""}
+    two.send("/v1/reports", {"reports": [report]})
+    with pytest.raises(HttpRefused, match="is older than"):
+        one.send("/v1/reports", {"reports": [report]})
+    one.send("/v1/reports", {"reports": [report]})  # it has gone on above the copy's number
+    with pytest.raises(HttpRefused, match="seen in two places"):
+        two.send("/v1/reports", {"reports": []})
+    assert [act.what for act in world.controller.state.acts][-1] == "device_copied"
+    one.server.close()
+    two.server.close()
 
 
 def test_neither_a_replay_nor_a_message_that_was_long_under_way_makes_a_copy() -> None:

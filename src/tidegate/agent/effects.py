@@ -158,8 +158,6 @@ def _refused(machine: Machine, tools: Tools, error: HttpRefused) -> Result:
     if error.status == 409:
         machine.sentence = f"{error}; waits for another rollout"
         return Happened(Event.WITHDRAWN, {"refused": machine.record.rollout, "note": str(error)})
-    if error.last_seq is not None:
-        tools.sequence.go_past(error.last_seq)
     wait_s = machine.backoff.next_s(error.retry_after_s)
     if error.status >= 500 or error.status == 429:
         return Wait(wait_s, str(error))

@@ -77,19 +77,31 @@ class Tools:
 
     def announce(self, message: dict[str, Any]) -> dict[str, Any]:
         """Ask for a lease. Raises as transport.Link.post."""
-        return self.server.post("/v1/announce", message)
+        return self._post("/v1/announce", message)
 
     def send(self, path: str, message: Any) -> dict[str, Any]:
         """Send reports, signed if the owner or the fleet wants that. Raises as transport.Link.post."""
         message = {**message, "boot_id": self.clock.boot_id}
         if self.settings.sign_reports:
-            return self.server.post(path, self._signed(message))
+            return self._post(path, self._signed(message))
         try:
-            return self.server.post(path, message)
+            return self._post(path, message)
         except HttpRefused as error:
             if error.status != SIGNATURE_WANTED:
                 raise
-            return self.server.post(path, self._signed(message))
+            return self._post(path, self._signed(message))
+
+    def _post(self, path: str, message: Any) -> dict[str, Any]:
+        """Send a message; one that is refused for its number is followed by higher ones.
+
+        A copy of this device that speaks with later numbers would silence it otherwise, and never be told from it.
+        """
+        try:
+            return self.server.post(path, message)
+        except HttpRefused as error:
+            if error.last_seq is not None:
+                self.sequence.go_past(error.last_seq)
+            raise
 
     def _signed(self, message: dict[str, Any]) -> dict[str, Any]:
         key, device_id = self.identity.key, self.identity.device_id
