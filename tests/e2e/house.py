@@ -188,6 +188,15 @@ def house_in(path: Path, store: str = "", net: Net | None = None) -> Iterator[Ho
         found.close()
 
 
+def memory_kb(house: House) -> list[int]:
+    """What each process holds; 0 for one that has ended."""
+    found: list[int] = []
+    for process in house.processes:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        found.append(int(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0)
+    return found
+
+
 def _ask(office: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
     reply = office.post(path, json={"who": "ada", "why": "test", **body})
     assert reply.status_code in (200, 201), reply.text

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.house import House, Scene, house_in, run
+from tests.e2e.house import Scene, house_in, memory_kb, run
 from tests.e2e.net import Net, net_of
 
 pytestmark = [
@@ -46,15 +46,6 @@ class Cut:
         assert statuses[0] == 0, "a device was left without an answer"
         grown = max(now - then for now, then in zip(memory_kb(scene.house), before, strict=True))
         assert grown < MOST_GROWTH_KB, f"a process has grown by {grown} kB"
-
-
-def memory_kb(house: House) -> list[int]:
-    """What each process holds; 0 for one that has ended."""
-    found: list[int] = []
-    for process in house.processes:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        found.append(int(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0)
-    return found
 
 
 @pytest.mark.slow

@@ -94,7 +94,10 @@ async def _refusal(_: Request, error: Exception) -> Response:
         return sooner
     for kind, status, title in _STATUS:
         if isinstance(error, kind):
-            return problem(status, title, str(error))
+            found = problem(status, title, str(error))
+            if status == 503:
+                found.headers["retry-after"] = "5"
+            return found
     return problem(500, "Error", str(error))
 
 

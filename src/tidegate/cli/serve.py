@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from tidegate.api.app import Office
 from tidegate.api.app import make_app as make_operators_app
+from tidegate.cli.diary import write_diary
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.serve_collector import OneServer, collector_token, make_server, run_loop, serve_collector
@@ -84,13 +84,15 @@ def serve(
     tls = choose_tls(place, (tls_cert, tls_key), without_tls, opens)
     if tls.warning():
         print(tls.warning(), flush=True)
-    _log_as_json(log_level)
+    write_diary(log_level)
     rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
     with contextlib.suppress(KeyboardInterrupt):
         if role == "collector":
             run_loop(serve_collector(place, controller or [], ends[0], tls, rates))
             return
         opened = _open_log(place, log, log_password_file, standby)
+        if opened.warning:
+            print(f"{opened.warning}.", flush=True)
         run_loop(_serve(place, opened, ends, tls, rates, role))
 
 
@@ -209,16 +211,3 @@ async def _end(work: list[asyncio.Task[None]], servers: list[OneServer]) -> None
     for failure in failures:
         if isinstance(failure, Exception):
             raise failure
-
-
-def _log_as_json(level: str) -> None:
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

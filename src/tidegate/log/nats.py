@@ -22,6 +22,7 @@ from tidegate.log.events import Event
 from tidegate.log.nats_groups import Address, last_whole, messages_of
 from tidegate.log.nats_line import ACK_S, RETRY_S, TROUBLE, APIError, NatsLine, NotFoundError, said
 from tidegate.log.nats_read import read_groups
+from tidegate.log.nats_sync import sync_warning
 from tidegate.log.port import Busy, Fenced, LogError, events_of
 
 try:
@@ -43,7 +44,8 @@ class NatsLog:
         """Open or create the log, as its only writer.
 
         Args:
-            url: `nats://[user@]host:port,host:port,.../stream`, with `?replicas=` (3) and `?partitions=` (4).
+            url: `nats://[user@]host:port,host:port,.../stream`, with `?replicas=` (3), `?partitions=` (4) and
+                `?monitor=` (the nodes' monitoring port, to see whether they sync what they acknowledge).
             password_file: a file with the user's password, or the token where no user is named.
 
         Raises:
@@ -72,6 +74,10 @@ class NatsLog:
         await self._claim(fresh=True)
         await client.subscribe(self._alive_subject, cb=self._answer)
         await client.flush()
+        version, address = client.connected_server_version, self._address
+        self.warning = await asyncio.to_thread(
+            sync_warning, (version.major, version.minor), address.servers, address.monitor
+        )
 
     async def _make_stream(self) -> None:
         address = self._address

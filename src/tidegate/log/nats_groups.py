@@ -29,10 +29,12 @@ class Address:
     user: str
     replicas: int
     partitions: int
+    monitor: int = 0
+    """The port that the nodes' monitoring listens on, 0 if it is not known."""
 
     @staticmethod
     def parse(url: str) -> Address:
-        """Read `nats://[user@]host:port,host:port/stream?replicas=3&partitions=4`. Raises BadInput."""
+        """Read `nats://[user@]host:port,host:port/stream?replicas=3&partitions=4&monitor=8222`. Raises BadInput."""
         parts = urlsplit(url)
         stream = parts.path.strip("/")
         user, _, hosts = parts.netloc.rpartition("@")
@@ -42,15 +44,16 @@ class Address:
             if "." in stream or not hosts:
                 raise ValueError("it names no host, or the stream has a dot in its name")
             known = {name: int(found.pop(name, [str(default)])[0]) for name, default in _SETTINGS.items()}
-            if found or not 1 <= known["replicas"] <= 5 or not 1 <= known["partitions"] <= 256:
-                raise ValueError("known settings are replicas (1 to 5) and partitions (1 to 256)")
+            if found or any(not least <= known[name] <= most for name, (least, most) in _RANGES.items()):
+                raise ValueError("known settings are replicas (1 to 5), partitions (1 to 256) and monitor (a port)")
         except ValueError as error:
             raise BadInput(f"a log in NATS is nats://[user@]host:port,host:port/stream: {error}") from None
         servers = tuple(f"{parts.scheme}://{host}" for host in hosts.split(","))
-        return Address(servers, stream, user, known["replicas"], known["partitions"])
+        return Address(servers, stream, user, **known)
 
 
-_SETTINGS = {"replicas": 3, "partitions": 4}
+_SETTINGS = {"replicas": 3, "partitions": 4, "monitor": 0}
+_RANGES = {"replicas": (1, 5), "partitions": (1, 256), "monitor": (0, 65_535)}
 
 
 def partition_of(event: Event, partitions: int) -> int:

@@ -34,6 +34,9 @@ class Log(Protocol):
     At most one writer: opening a second raises `Busy`, and an old one that is alive after all gets `Fenced`.
     """
 
+    warning: str
+    """What whoever runs it should know of its store, or nothing."""
+
     @property
     def last(self) -> int:
         """The sequence number of the newest event that is known to be in the log, 0 for an empty one."""

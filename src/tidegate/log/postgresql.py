@@ -52,6 +52,8 @@ _SERVER_ALIVE = (
 class PostgresqlLog:
     """A log in the tables `tidegate_record` (partitions of 50 million events) and `tidegate_writer`."""
 
+    warning = ""
+
     def __init__(self, url: str, *, password_file: Path | None = None) -> None:
         """Open or create the log, as its only writer.
 

@@ -43,6 +43,8 @@ class SqliteLog:
     One process may write at a time: the file is locked for as long as the log is open.
     """
 
+    warning = ""
+
     def __init__(self, path: Path) -> None:
         """Open or create the log.
 
