@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.history_risk import Allowed, AtRisk
+
 from tidegate.cli.swarm_line import Line, SwarmDevice
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What was declared. No more may be at risk at any moment."""
-
-    max_harmed: int
-    canary: int
-    cap: int
-    """Devices of one site."""
-    site_of: Mapping[int, str]
-    lane_of: Mapping[int, tuple[str, str]] = field(default_factory=lambda: {})
-    """Service and lane of the devices that have one: two lanes of a service are never at risk together."""
-    alpha: float = 0.0
-    """What the statistical rule may spend; with 0 the certain rule stands alone."""
-
-    def proves(self, reached: int, looked_at: int, failed: int) -> bool:
-        """Say whether `failed` failures among the first `looked_at` devices let exposure reach `reached` devices.
-
-        It breaks the promise only if the first `reached` - 1 hold `max_harmed` harmed devices or more; those would lie
-        in a random order, so that so few among the first come about with a known (hypergeometric) probability.
-        """
-        if not self.alpha or looked_at >= reached:
-            return False
-        others, ways = reached - 1 - looked_at, math.comb(reached - 1, self.max_harmed)
-        few = sum(
-            math.comb(looked_at, harmed) * math.comb(others, self.max_harmed - harmed)
-            for harmed in range(min(failed, self.max_harmed) + 1)
-        )
-        return ways == 0 or few / ways <= self.alpha
 
 
 @dataclass
@@ -55,9 +25,35 @@ class History:
     """(sent at, device, lease, kind): a server may know of it from then on."""
     acknowledged: list[tuple[float, int, str, str]] = field(default_factory=list)
     """(answered at, device, lease, kind)"""
+    asked: list[tuple[float, int]] = field(default_factory=list)
+    """(sent at, device) of every announcement"""
+    editions: list[tuple[float, str, int]] = field(default_factory=list)
+    """(answered at, reader, edition of the plans): what a reader of the published files saw, in its order"""
     statuses: Counter[int] = field(default_factory=Counter)
     waits: list[tuple[float, int]] = field(default_factory=list)
     """(seconds until the answer, status) of everything that was asked."""
+
+    def check_told(self) -> None:
+        """What devices were told does not contradict itself, whatever the log says."""
+        numbers, names = [device for device, _ in self.enrolled], [name for _, name in self.enrolled]
+        for what, found in (("number", Counter(numbers)), ("id", Counter(names))):
+            assert not (twice := [one for one, count in found.items() if count > 1]), (
+                f"two devices got the {what} {twice}"
+            )
+        said: dict[str, tuple[int, str, int]] = {}
+        exposed: dict[int, str] = {}
+        for _, device, lease, arm, ring in sorted(self.leased):
+            first = said.setdefault(lease, (device, arm, ring))
+            assert first == (device, arm, ring), (
+                f"lease {lease} was given to devices {first[0]} and {device}, or changed"
+            )
+            if arm == "treated":
+                exposed[device] = lease
+            assert exposed.get(device, lease) == lease, f"device {device} was exposed, and is a control afterwards"
+        newest: dict[str, int] = {}
+        for _, reader, edition in self.editions:
+            assert edition >= newest.get(reader, 0), f"{reader} saw edition {edition} after {newest[reader]}"
+            newest[reader] = edition
 
     def check_moments(self, allowed: Allowed) -> int:
         """At no moment more devices at risk than the window, the caps and the lanes allow; give the most there were.
@@ -70,7 +66,7 @@ class History:
         for at, device, lease, kind in self.sent:
             if kind == "confirmed" and (device, lease) in treated:
                 moments.append((at, 0, device, lease, treated[device, lease]))
-        now = _AtRisk(allowed, Counter(treated.values()))
+        now = AtRisk(allowed, Counter(treated.values()))
         for _, begins, device, lease, ring in sorted(moments):
             if begins:
                 now.begin(device, lease, ring)
@@ -79,84 +75,109 @@ class History:
         return now.most
 
     def check_log(self, events: list[dict[str, Any]]) -> tuple[int, int]:
-        """Whatever a device was told is in the log, once; give how many leases and reports were told."""
-        leases: dict[str, dict[str, Any]] = {}
-        reports: dict[str, str] = {}
-        devices: dict[int, str] = {}
-        exposed: set[tuple[str, int]] = set()
-        for event in events:
-            name = f"{event.get('rollout')}:{event.get('ring')}:{event.get('position')}"
-            if event["kind"] == "leased":
-                assert name not in leases, f"lease {name} was given twice"
-                assert (event["rollout"], event["index"]) not in exposed, "an exposed device got another lease"
-                leases[name] = event
-                if event["arm"] == "treated":
-                    exposed.add((event["rollout"], event["index"]))
-            elif event["kind"] == "reported":
-                assert name not in reports, f"report {name} was counted twice"
-                reports[name] = event["outcome"]
-            elif event["kind"] == "enrolled":
-                assert event["index"] not in devices, f"device {event['index']} was enrolled twice"
-                devices[event["index"]] = event["device_id"]
+        """Whatever a device was told is in the log, once, and what is there was asked for; give how many leases and
+        reports were told."""
+        found = Logged(events)
         for device, device_id in self.enrolled:
-            assert devices.get(device) == device_id, f"the enrolment of device {device} was lost"
+            assert found.devices.get(device) == device_id, f"the enrolment of device {device} was lost"
         for _, device, lease, arm, ring in self.leased:
-            found = leases.get(lease)
-            assert found is not None, f"the lease {lease} that a device was given is not in the log"
-            assert (found["index"], found["arm"], found["ring"]) == (device, arm, ring), f"{lease} says something else"
+            event = found.leases.get(lease)
+            assert event is not None, f"the lease {lease} that a device was given is not in the log"
+            assert (event["index"], event["arm"], event["ring"]) == (device, arm, ring), f"{lease} says something else"
         for _, _, lease, kind in self.acknowledged:
-            assert reports.get(lease) == kind, f"the acknowledged report of {lease} was lost"
+            assert found.outcome(lease) == kind, f"the acknowledged report of {lease} was lost"
+        sent = {(lease, device): kind for _, device, lease, kind in self.sent}
+        for lease, event in found.reports.items():
+            assert sent.get((lease, event["index"])) == event["outcome"], (
+                f"nobody sent the report of {lease} in the log"
+            )
+        asked = {device for _, device in self.asked}
+        for lease, event in found.leases.items():
+            assert event["index"] in asked, f"device {event['index']} never asked for the lease {lease} in the log"
+        self._check_order(found)
+        times = [event["at_ms"] for event in events if "at_ms" in event]
+        assert times == sorted(times), "the log's time goes back"
         return len({lease for _, _, lease, _, _ in self.leased}), len({lease for _, _, lease, _ in self.acknowledged})
 
+    def _check_order(self, found: Logged) -> None:
+        """What was told before something else was asked stands before it in the log."""
+        begun: dict[str, float] = {}
+        ended: dict[str, float] = {}
+        asked: dict[int, list[float]] = {}
+        for at, device in self.asked:
+            asked.setdefault(device, []).append(at)
+        before: dict[int, float] = {}
+        for at, device, lease, _, _ in sorted(self.leased):
+            if lease not in ended:  # whichever of the announcements since the last report it was that got it
+                begun[lease] = min((one for one in asked.get(device, []) if one >= before.get(device, 0.0)), default=at)
+                ended[lease], before[device] = at, at
+        for at, _, lease, _ in sorted(self.sent):
+            begun.setdefault(f"report of {lease}", at)
+        for at, _, lease, _ in sorted(self.acknowledged):
+            ended.setdefault(f"report of {lease}", at)
+        latest, which = -1.0, ""
+        for name in found.order:
+            if ended.get(name, float("inf")) < latest:
+                raise AssertionError(f"{which} stands before {name} in the log, and was asked for after that was told")
+            if begun.get(name, -1.0) > latest:
+                latest, which = begun[name], name
 
-class _AtRisk:
-    """Who is at risk at one moment; complains when there are too many."""
+    def check_log_moments(self, events: list[dict[str, Any]], allowed: Allowed) -> int:
+        """At no point of the log more at risk than was allowed, as far as it knew by then; give the most there were.
 
-    def __init__(self, allowed: Allowed, of_ring: Counter[int]) -> None:
-        self.allowed, self.of_ring = allowed, of_ring
-        self.now: dict[int, str] = {}
-        self.sites: Counter[str] = Counter()
-        self.lanes: Counter[tuple[str, str]] = Counter()
-        self.exposed_of: Counter[int] = Counter()
-        self.good_of: Counter[int] = Counter()
-        self.good: set[int] = set()
-        self.most = 0
+        A server that grants on a confirmation before that is durable looks right to devices, and is found out here.
+        """
+        found = Logged(events)
+        treated = {name: event for name, event in found.leases.items() if event["arm"] == "treated"}
+        now = AtRisk(allowed, Counter(event["ring"] for event in treated.values()))
+        for name in found.order:
+            if name in treated:
+                now.begin(treated[name]["index"], name, treated[name]["ring"])
+            elif (lease := name.removeprefix("report of ")) in treated and found.outcome(lease) == "confirmed":
+                now.end(treated[lease]["index"], treated[lease]["ring"])
+        return now.most
 
-    def begin(self, device: int, lease: str, ring: int) -> None:
-        """Take in a treated lease; the same one may come again."""
-        if device in self.good or device in self.now:
-            assert self.now.get(device, lease) == lease, f"device {device} was exposed by two leases"
-            return
-        self.now[device] = lease
-        self.exposed_of[ring] += 1
-        self.most = max(self.most, len(self.now))
-        allowed = min(self.allowed.max_harmed, self.allowed.canary + len(self.good))
-        assert len(self.now) <= allowed or self._opened(ring), f"{len(self.now)} at risk, {allowed} allowed"
-        site = self.allowed.site_of[device]
-        self.sites[site] += 1
-        assert self.sites[site] <= self.allowed.cap, f"{self.sites[site]} of {site} at risk, cap {self.allowed.cap}"
-        if (own := self.allowed.lane_of.get(device)) is not None:
-            self.lanes[own] += 1
-            beside = [lane for lane, count in self.lanes.items() if count and lane[0] == own[0] and lane != own]
-            assert not beside, f"lanes {own[1]} and {beside[0][1]} of {own[0]} at risk together"
 
-    def _opened(self, ring: int) -> bool:
-        """Whether the rings before this one, as far as they have confirmed, allow the statistical rule to open it."""
-        looked_at = sum(count for number, count in self.of_ring.items() if number < ring)
-        good = sum(count for number, count in self.good_of.items() if number < ring)
-        reached = sum(count for number, count in self.exposed_of.items() if number <= ring)
-        return self.allowed.proves(reached, looked_at, looked_at - good)
+class Logged:
+    """A log's leases, reports and devices by name, each there once and in an order that makes sense."""
 
-    def end(self, device: int, ring: int) -> None:
-        """Take in a confirmation of a treated lease."""
-        if device in self.good:
-            return
-        self.good.add(device)
-        self.good_of[ring] += 1
-        if self.now.pop(device, None) is not None:
-            self.sites[self.allowed.site_of[device]] -= 1
-            if (own := self.allowed.lane_of.get(device)) is not None:
-                self.lanes[own] -= 1
+    def __init__(self, events: list[dict[str, Any]]) -> None:
+        self.leases: dict[str, dict[str, Any]] = {}
+        self.reports: dict[str, dict[str, Any]] = {}
+        self.devices: dict[int, str] = {}
+        self.order: list[str] = []
+        self._exposed: set[tuple[str, int]] = set()
+        self._over: set[str] = set()
+        for event in events:
+            take = {"leased": self._leased, "reported": self._reported, "enrolled": self._enrolled}.get(event["kind"])
+            if take is not None:
+                take(event, f"{event.get('rollout')}:{event.get('ring')}:{event.get('position')}")
+            elif event["kind"] == "verdict" and event["verdict"]["happening"] in ("harm", "complete"):
+                self._over.add(event["rollout"])
+
+    def outcome(self, lease: str) -> str | None:
+        return self.reports[lease]["outcome"] if lease in self.reports else None
+
+    def _leased(self, event: dict[str, Any], name: str) -> None:
+        assert name not in self.leases, f"lease {name} was given twice"
+        assert (event["rollout"], event["index"]) not in self._exposed, "an exposed device got another lease"
+        assert event["rollout"] not in self._over, f"lease {name} was given after the rollout's end"
+        self.leases[name] = event
+        self.order.append(name)
+        if event["arm"] == "treated":
+            self._exposed.add((event["rollout"], event["index"]))
+
+    def _reported(self, event: dict[str, Any], name: str) -> None:
+        assert name not in self.reports, f"report {name} was counted twice"
+        assert name in self.leases, f"report {name} stands before its lease"
+        assert self.leases[name]["index"] == event["index"], f"report {name} is another device's"
+        self.reports[name] = event
+        self.order.append(f"report of {name}")
+
+    def _enrolled(self, event: dict[str, Any], _: str) -> None:
+        assert event["index"] not in self.devices, f"device {event['index']} was enrolled twice"
+        assert event["device_id"] not in self.devices.values(), f"the id {event['device_id']} was given twice"
+        self.devices[event["index"]] = event["device_id"]
 
 
 async def behave(
@@ -174,12 +195,15 @@ async def behave(
     while not over.is_set():
         await go.wait()
         began = time.monotonic()
+        history.asked.append((began, device.index))
         found = await line.post(*device.announcement(rollout))
         _note(history, began, found.status)
         if found.status == 409:
             return
         said = found.json() if found.status == 200 else {}
         if "lease_id" not in said:
+            assert found.status in (0, 200, 429, 503), (found.status, found.body)
+            assert found.status in (0, 200) or found.retry_after_s > 0, "who is turned away is told when to come back"
             await asyncio.sleep(min(said.get("retry_after_s", 0.1), 0.3) if found.status else pause_s)
             continue
         history.leased.append((time.monotonic(), device.index, said["lease_id"], said["arm"], said["ring"]))
@@ -198,6 +222,15 @@ async def behave(
             await asyncio.sleep(pause_s)
         if said["arm"] == "treated":
             return
+
+
+async def watch_editions(line: Line, reader: str, history: History, over: asyncio.Event) -> None:
+    """Read the published timestamp again and again, as devices do."""
+    while not over.is_set():
+        found = await line.get("/repo/metadata/timestamp.json")
+        if found.status == 200:
+            history.editions.append((time.monotonic(), reader, int(found.json()["signed"]["version"])))
+        await asyncio.sleep(0.02)
 
 
 def _note(history: History, began: float, status: int) -> None:

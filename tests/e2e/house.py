@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import httpx
 from tests.e2e.net import Net
 from tests.e2e.stage import events_of
-from tests.history import Allowed, History, behave
+from tests.history import History, behave, watch_editions
+from tests.history_risk import Allowed
 from tests.server import COMPONENT, Plant
 from tests.stores import NatsCluster, PostgresqlServer, make_store, store_server
 
@@ -298,12 +299,18 @@ async def _play(house: House, terms: Terms, ports: Sequence[int], devices: int, 
         )
         for device, line in zip(swarm, lines, strict=True)
     ]
+    readers = [Line(house.host("collector"), port) for port in ports]
+    watching = [
+        asyncio.create_task(watch_editions(line, f"reader {number}", scene.history, over))
+        for number, line in enumerate(readers)
+    ]
     try:
         await story(scene)
         await asyncio.wait_for(asyncio.gather(*scene.work), 3 * PATIENCE_S)
     finally:
         over.set()
-        for line in lines:
+        await asyncio.gather(*watching)
+        for line in (*lines, *readers):
             line.close()
     return scene
 
@@ -323,8 +330,12 @@ def run(
     assert found["rule"] == ("certain" if terms.certain else "statistical")
     assert (found["exposed"], found["confirmed"], found["phase"]) == (devices, devices, "closed"), found
     house.end()
-    leases, reports = scene.history.check_log(house.events())
-    scene.history.check_moments(terms.allowed(scene.site_of))
+    history, events, allowed = scene.history, house.events(), terms.allowed(scene.site_of)
+    history.check_told()
+    leases, reports = history.check_log(events)
+    history.check_moments(allowed)
+    history.check_log_moments(events, allowed)
+    assert len(history.editions) > 3, "hardly anybody read what was published"
     assert leases >= devices
     assert reports >= devices
-    return scene.history
+    return history

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.history import Allowed, History
+from tests.history import History
+from tests.history_risk import Allowed
 
 pytestmark = [pytest.mark.room("control"), pytest.mark.room("log")]
 DEVICES, SITES = 12, 3
@@ -31,10 +32,12 @@ def good() -> tuple[History, list[dict[str, Any]]]:
     for device in range(DEVICES):
         history.enrolled.append((device, f"id{device}"))
         log.append({"kind": "enrolled", "index": device, "device_id": f"id{device}"})
+        history.asked.append((device - 0.1, device))
         history.leased.append((float(device), device, lease(device), "treated", 1))
+        history.editions.append((float(device), "reader", 3 + device // 4))
         history.sent.append((device + 0.9, device, lease(device), "confirmed"))
         history.acknowledged.append((device + 0.95, device, lease(device), "confirmed"))
-        common = {"rollout": "r", "ring": 1, "position": device, "index": device}
+        common = {"rollout": "r", "ring": 1, "position": device, "index": device, "at_ms": device}
         log.append({"kind": "leased", "arm": "treated", **common})
         log.append({"kind": "reported", "outcome": "confirmed", **common})
     return history, log
@@ -49,7 +52,8 @@ def move(history: History, device: int, *, leased: float = 0.0, sent: float = 0.
 def test_a_good_history_passes() -> None:
     history, log = good()
     assert history.check_log(log) == (DEVICES, DEVICES)
-    assert history.check_moments(ALLOWED) == 1
+    assert history.check_moments(ALLOWED) == history.check_log_moments(log, ALLOWED) == 1
+    history.check_told()
 
 
 def test_an_answer_that_came_twice_is_no_fault() -> None:
@@ -57,6 +61,7 @@ def test_an_answer_that_came_twice_is_no_fault() -> None:
     history.leased.append((0.5, 0, lease(0), "treated", 1))
     history.sent.append((1.2, 0, lease(0), "confirmed"))
     history.acknowledged.append((1.3, 0, lease(0), "confirmed"))
+    history.check_told()
     assert history.check_log(log) == (DEVICES, DEVICES)
     assert history.check_moments(ALLOWED) == 1
 
@@ -108,14 +113,43 @@ LOGS: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
     "an acknowledged report is lost": (lambda log: log.pop(14), "the acknowledged report of r:1:4 was lost"),
     "a report says the opposite": (lambda log: log[14].update(outcome="reverted"), "report of r:1:4 was lost"),
     "a report is counted twice": (lambda log: log.append(log[14]), "report r:1:4 was counted twice"),
-    "a lease is lost": (lambda log: log.pop(13), "the lease r:1:4 .* is not in the log"),
-    "a lease went to another device": (lambda log: log[13].update(index=40), "r:1:4 says something else"),
+    "a lease is lost": (lambda log: log.__delitem__(slice(13, 15)), "the lease r:1:4 .* is not in the log"),
+    "a lease went to another device": (
+        lambda log: [event.update(index=40) for event in log[13:15]],
+        "r:1:4 says something else",
+    ),
     "a lease has the other arm": (lambda log: log[13].update(arm="placebo"), "r:1:4 says something else"),
     "a lease was given twice": (lambda log: log.append(log[13]), "lease r:1:4 was given twice"),
     "a device was exposed twice": (lambda log: log.append({**log[13], "ring": 2}), "an exposed device got another"),
     "an enrolment is lost": (lambda log: log.pop(12), "the enrolment of device 4 was lost"),
     "a number was given to two devices": (lambda log: log.append(log[12]), "device 4 was enrolled twice"),
     "a number belongs to another device": (lambda log: log[12].update(device_id="x"), "enrolment of device 4 was lost"),
+    "a report that nobody sent, of a lease that nobody was told": (
+        lambda log: (
+            [log.append({**log[0], "index": 40, "device_id": "id40"})]
+            + [log.append({**event, "index": 40, "position": 40}) for event in (log[13], log[14])]
+        ),
+        "nobody sent the report of r:1:40",
+    ),
+    "a lease for a device that never asked": (
+        lambda log: log.append({**log[13], "index": 40, "position": 40}),
+        "device 40 never asked for the lease r:1:40",
+    ),
+    "a report stands before its lease": (
+        lambda log: log.__setitem__(slice(13, 15), [log[14], log[13]]),
+        "report r:1:4 stands before its lease",
+    ),
+    "a report is another device's": (lambda log: log[14].update(index=5), "r:1:4 is another device's"),
+    "an id was given twice": (lambda log: log[12].update(device_id="id3"), "the id id3 was given twice"),
+    "what was told first stands last": (
+        lambda log: log.__setitem__(slice(15, 21), [*log[18:21], *log[15:18]]),
+        "stands before .* in the log, and was asked for after that was told",
+    ),
+    "a lease after the end": (
+        lambda log: log.insert(13, {"kind": "verdict", "rollout": "r", "verdict": {"happening": "harm"}}),
+        "lease r:1:4 was given after the rollout's end",
+    ),
+    "time goes back": (lambda log: log[16].update(at_ms=1), "the log's time goes back"),
     "the log ends too early": (lambda log: log.__delitem__(slice(20, None)), "was lost"),
 }
 
@@ -128,6 +162,67 @@ def test_what_was_told_must_be_in_the_log_once(name: str) -> None:
     damage(log)
     with pytest.raises(AssertionError, match=sentence):
         history.check_log(log)
+
+
+TOLD: dict[str, tuple[Callable[[History], object], str]] = {
+    "two devices got one number": (lambda history: history.enrolled.append((4, "id40")), r"got the number \[4\]"),
+    "two devices got one id": (lambda history: history.enrolled.append((40, "id4")), r"got the id \['id4'\]"),
+    "one lease for two devices": (
+        lambda history: history.leased.append((9.0, 5, lease(4), "treated", 1)),
+        "lease r:1:4 was given to devices 4 and 5",
+    ),
+    "the same lease with the other arm": (
+        lambda history: history.leased.append((9.0, 4, lease(4), "placebo", 1)),
+        "lease r:1:4 .* or changed",
+    ),
+    "an exposed device as a control": (
+        lambda history: history.leased.append((9.0, 4, lease(4, 2), "placebo", 2)),
+        "device 4 was exposed, and is a control afterwards",
+    ),
+    "the plans go back": (
+        lambda history: history.editions.append((13.0, "reader", 4)),
+        "reader saw edition 4 after 5",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_devices_were_told_does_not_contradict_itself(name: str) -> None:
+    history, _ = good()
+    damage, sentence = TOLD[name]
+    damage(history)
+    with pytest.raises(AssertionError, match=sentence):
+        history.check_told()
+
+
+def test_a_confirmation_that_was_sent_but_not_durable_opens_nothing() -> None:
+    """Devices see no fault: all confirmations had been sent. The log shows that they came after what they opened."""
+    history, log = good()
+    early = [event for event in log if event["kind"] != "reported"]
+    with pytest.raises(AssertionError, match="3 at risk, 2 allowed"):
+        history.check_log_moments(
+            [*early, *(event for event in log if event["kind"] == "reported")], replace(ALLOWED, lane_of={})
+        )
+    assert history.check_moments(ALLOWED) == 1
+
+
+@pytest.mark.parametrize(
+    ("devices", "changes", "sentence"),
+    [
+        ((2, 5, 8), {"max_harmed": 9, "canary": 9}, "3 of s2 at risk, cap 2"),
+        ((0, 1), {}, "lanes b and a of desk at risk together"),
+    ],
+)
+def test_caps_and_lanes_hold_in_the_order_of_the_log(
+    devices: tuple[int, ...], changes: dict[str, int], sentence: str
+) -> None:
+    history, log = good()
+    late = [event for event in log if event["kind"] == "reported" and event["index"] in devices]
+    with pytest.raises(AssertionError, match=sentence):
+        history.check_log_moments(
+            [*(event for event in log if event not in late), *late],
+            replace(ALLOWED, **changes, **({} if "lanes" in sentence else {"lane_of": {}})),
+        )
 
 
 def rings(sizes: tuple[int, ...], confirmed_of_first: int) -> tuple[History, Allowed]:
