@@ -27,21 +27,27 @@ class Hanging:
         self.disk, self.refusals, self.many = disk, refusals, many
 
     async def __call__(self, scene: Scene) -> None:
-        statuses, before = scene.history.statuses, memory_kb(scene.house)
+        before = memory_kb(scene.house)
         for _ in range(self.many):
             await scene.acknowledged(2)
             assert not scene.over, "the rollout was over too soon"
-            refused = statuses[503]
             await asyncio.to_thread(self.disk.freeze)
-            acknowledged, exposed = len(scene.history.acknowledged), len(scene.history.leased)
-            await scene.until(lambda: statuses[503] >= refused + self.refusals)  # noqa: B023
-            assert len(scene.history.acknowledged) == acknowledged, "nobody can have made these durable"
-            assert len(scene.history.leased) == exposed
-            await asyncio.to_thread(self.disk.thaw)
+            try:
+                await self._while_it_hangs(scene)
+            finally:  # a process that waits for a disk cannot even be killed
+                await asyncio.to_thread(self.disk.thaw)
             thawed = time.monotonic()
             await scene.acknowledged(1)
             print(f"\n{time.monotonic() - thawed:.1f} s from the disk going on to the next report")
         well_behaved(scene, before)
+
+    async def _while_it_hangs(self, scene: Scene) -> None:
+        history = scene.history
+        refused = history.statuses[503]
+        await scene.until(lambda: history.statuses[503] >= refused + self.refusals)
+        told = len(history.acknowledged), len(history.leased)
+        await scene.until(lambda: history.statuses[503] >= refused + 2 * self.refusals)
+        assert (len(history.acknowledged), len(history.leased)) == told, "nobody can have made these durable"
 
 
 @pytest.mark.slow
