@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.control.device_row import Reverted
+from tidegate.control.scratch import trim
 from tidegate.control.state import ServerState
 from tidegate.core.evidence import LeaseState
 from tidegate.log.batch import Batch
@@ -30,6 +31,7 @@ def fold_batches(batches: Iterable[tuple[int, Batch]], state: ServerState | None
         if number % RELAX_EVERY == 0:
             found.devices.relax()
     found.devices.relax()
+    trim()
     return found
 
 
@@ -110,7 +112,7 @@ def _stretch(state: ServerState, batch: Batch, start: int, end: int) -> None:
 
 
 def _any_twice(indices: Ints) -> bool:
-    ordered = np.sort(indices)
+    ordered = np.sort(indices.astype(np.int32))
     return bool((ordered[1:] == ordered[:-1]).any())
 
 

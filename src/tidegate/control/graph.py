@@ -148,6 +148,7 @@ def _used(array: npt.NDArray[Any]) -> int:
         if len(found):
             return rows - len(block) + int(found[-1]) + 1
         rows -= len(block)
+        relax(array)
     return 0
 
 

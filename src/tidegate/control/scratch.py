@@ -5,6 +5,7 @@ Nothing in it outlives the process: it is a fold of the log, as what is in memor
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+_C = ctypes.CDLL(None)
 LEAST_BYTES = 1 << 20
 """Less is not worth a file."""
 
@@ -34,6 +36,8 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike, directory: str) -> npt.ND
             return _mapped(tempfile.TemporaryFile(dir=directory), shape, dtype)
         except OSError:
             pass
+    if size >= LEAST_BYTES and hasattr(mmap, "MAP_PRIVATE"):  # pages of its own: what is not written takes none
+        return np.ndarray(shape, dtype, buffer=mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     return np.zeros(shape, dtype=dtype)
 
 
@@ -59,6 +63,12 @@ def relax(column: npt.NDArray[Any]) -> None:
     """Let go of the memory that a column in a file takes; what was written stays, and comes back when it is read."""
     if isinstance(column.base, _Mapped) and hasattr(mmap, "MADV_DONTNEED"):
         column.base.madvise(mmap.MADV_DONTNEED)  # a shared mapping: nothing is lost by it
+
+
+def trim() -> None:
+    """Give back what was freed, where the C library keeps it in case it is needed again."""
+    if (found := getattr(_C, "malloc_trim", None)) is not None:
+        found(0)
 
 
 def _mapped(file: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

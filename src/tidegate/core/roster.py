@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tidegate.core.errors import BadInput
 
+_BLOCK = 1 << 18
 LISTED = 1000
 """A roster of up to so many devices is written as a list, which people can read."""
 
@@ -23,10 +24,10 @@ class Roster(Sequence[int]):
 
     def __init__(self, indices: Iterable[int] | npt.NDArray[Any] = ()) -> None:
         """Take indices up, each at most 2**31 - 1. Raises ValueError for one that is negative or beyond."""
-        found = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
+        found: npt.NDArray[Any] = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
         if len(found) and not 0 <= int(found.min()) <= int(found.max()) < 1 << 31:
             raise ValueError("a roster holds device indices from 0 to 2**31 - 1")
-        self.array = found.astype(np.int32)
+        self.array: npt.NDArray[np.int32] = found.astype(np.int32)
         self.array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ class Roster(Sequence[int]):
         """Give what JSON can hold: a list, or the differences between neighbours, packed."""
         if len(self) <= LISTED:
             return list(self)
-        steps = np.diff(self.array.astype(np.int64), prepend=0).astype("<i4")
+        steps = np.diff(self.array, prepend=np.int32(0)).astype("<i4", copy=False)
         return {"devices": len(self), "steps": base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode()}
 
     @staticmethod
@@ -68,11 +69,10 @@ class Roster(Sequence[int]):
         try:
             if isinstance(value, dict):
                 found = cast("dict[str, Any]", value)
-                data = zlib.decompress(base64.b64decode(found["steps"], validate=True))
-                steps = np.frombuffer(data, dtype="<i4").astype(np.int64)
+                steps = np.frombuffer(zlib.decompress(base64.b64decode(found["steps"], validate=True)), dtype="<i4")
                 if len(steps) != found["devices"]:
                     raise ValueError("it has another length than it says")
-                return Roster(np.cumsum(steps))
+                return Roster(_summed(steps))
             if isinstance(value, list | tuple):
                 listed = cast("list[Any]", value)
                 if all(type(index) is int for index in listed):
@@ -80,6 +80,17 @@ class Roster(Sequence[int]):
         except (ValueError, KeyError, TypeError, OverflowError, zlib.error) as error:
             raise BadInput(f"{where} is no roster: {error}") from error
         raise BadInput(f"{where} is no roster: it must be a list of device indices")
+
+
+def _summed(steps: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Add up differences, in little memory. Raises ValueError for an index beyond 32 bits."""
+    made, last = np.empty(len(steps), dtype=np.int32), np.int64(0)
+    for at in range(0, len(steps), _BLOCK):
+        some = last + np.cumsum(steps[at : at + _BLOCK], dtype=np.int64)
+        if some.min() < 0 or some.max() >= 1 << 31:
+            raise ValueError("an index is out of range")
+        made[at : at + _BLOCK], last = some, some[-1]
+    return made
 
 
 class Positions:

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+_SPARSE, _FEW = 4, 65_536
+"""A table of slots by moment is kept while it has at most four places for each slot, and a few more."""
 
 
 class Waiting:
@@ -23,6 +25,8 @@ class Waiting:
         self._passed = 0
         """Slots that lie at or before the newest look."""
         self._until_ms = self._silent = 0
+        self._slot_at: npt.NDArray[np.int32] | None = None
+        """While leases come thick and fast: milliseconds after the first slot -> slot, so that nothing is searched."""
 
     def add(self, leased_ms: int, number: int = 1) -> None:
         """Count a lease in, or (-1) out: it has been answered, or a newer one took its place."""
@@ -41,11 +45,22 @@ class Waiting:
         if not len(leased_ms):
             return
         self.pending += number * len(leased_ms)
-        ordered = np.sort(leased_ms)  # neighbours in time are neighbours in memory
         if number > 0:
+            ordered = np.sort(leased_ms) if bool((leased_ms[1:] < leased_ms[:-1]).any()) else leased_ms
             self._make_slots(ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])])
-        np.add.at(self._number, np.searchsorted(self._ms[: self._used], ordered), number)
-        self._silent += number * int(np.searchsorted(ordered, self._until_ms, side="right"))
+        np.add.at(self._number, self._slots(leased_ms), number)
+        self._silent += number * int(np.count_nonzero(leased_ms <= self._until_ms))
+
+    def _slots(self, leased_ms: Ints) -> Ints | npt.NDArray[np.int32]:
+        """Give the slots of moments that have one."""
+        known = self._ms[: self._used]
+        if self._slot_at is None:
+            span = int(known[-1] - known[0]) + 1
+            if span > _SPARSE * len(known) + _FEW:
+                return np.searchsorted(known, leased_ms)
+            self._slot_at = np.zeros(2 * span, dtype=np.int32)
+            self._slot_at[known - known[0]] = np.arange(len(known), dtype=np.int32)
+        return self._slot_at[leased_ms - known[0]]
 
     def _make_slots(self, wanted: Ints) -> None:
         """Make room for moments that have no slot yet; `wanted` is sorted and has each once."""
@@ -65,7 +80,18 @@ class Waiting:
             self._ms[self._used : self._used + len(wanted)] = wanted
             self._number[self._used : self._used + len(wanted)] = 0
             self._used += len(wanted)
+            self._note(wanted)
         self._passed = int(np.searchsorted(self._ms[: self._used], self._until_ms, side="right"))
+
+    def _note(self, fresh: Ints) -> None:
+        """Take the newest slots into the table, or drop it if it does not reach so far."""
+        if self._slot_at is None:
+            return
+        places = fresh - self._ms[0]
+        if places[-1] >= len(self._slot_at):
+            self._slot_at = None
+        else:
+            self._slot_at[places] = np.arange(self._used - len(fresh), self._used, dtype=np.int32)
 
     def _reserve(self, more: int) -> None:
         """Drop slots that nobody waits in, and grow only if that is not enough."""
@@ -80,6 +106,7 @@ class Waiting:
         self._ms, self._number = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
         self._ms[: len(ms)], self._number[: len(ms)] = ms, number
         self._used = len(ms)
+        self._slot_at = None
         self._passed = int(np.searchsorted(ms, self._until_ms, side="right"))
 
     def silent(self, until_ms: int) -> int:
