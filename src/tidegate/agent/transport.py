@@ -183,7 +183,7 @@ class Link:
         return made
 
     def _body(self, response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
-        cap = limit if response.status == 200 else ANSWER_LIMIT
+        cap = limit if 200 <= response.status < 300 else ANSWER_LIMIT
         parts: list[bytes] = []
         length = 0
         while chunk := response.read1(CHUNK):

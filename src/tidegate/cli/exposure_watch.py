@@ -17,6 +17,7 @@ import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server, write_to_textfile
 
 from tidegate.cli.show import moment, out, out_json
+from tidegate.control.strangers import ask_now
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.exposure.analyse import analyse
 from tidegate.exposure.estate import DeviceClass
@@ -25,6 +26,7 @@ from tidegate.exposure.reading import read_estate
 from tidegate.trust.durable import read_bytes
 
 TIMEOUT_S = 10.0
+MOST_ANSWER = 64 * 1024
 LOOPBACK = "127.0.0.1"
 SIGNATURE = "x-tidegate-signature"
 
@@ -53,10 +55,13 @@ class Webhook:
         if self.secret:
             headers[SIGNATURE] = "sha256=" + hmac.new(self.secret, data, hashlib.sha256).hexdigest()
         try:
-            reply = httpx.post(self.url, content=data, headers=headers, timeout=TIMEOUT_S)
+            with httpx.Client(timeout=TIMEOUT_S) as client:
+                reply = ask_now(
+                    client, "POST", self.url, most=MOST_ANSWER, deadline_s=TIMEOUT_S, content=data, headers=headers
+                )
         except httpx.HTTPError as error:
             return f"{self.host} does not answer ({type(error).__name__})"
-        return "" if reply.is_success else f"{self.host} answered {reply.status_code}"
+        return "" if reply.is_success else f"{self.host} answered {reply.status}"
 
 
 class Metrics:

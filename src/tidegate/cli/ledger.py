@@ -14,6 +14,7 @@ from cyclopts import App
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.show import moment, out, out_json, seconds_of
+from tidegate.control.strangers import ask_now
 from tidegate.control.timeline_words import counted, sentence_of
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.trust.durable import read_bytes, write_durably
@@ -31,6 +32,7 @@ app.command(
 )
 ENTRY = ("entry", "entries")
 MOST_FILE = 20_000_000
+TIMEOUT_S = 120.0
 EVERY = "60s"
 
 
@@ -48,14 +50,14 @@ def _url_fetch(url: str) -> Fetch:
 
     def fetch(path: str) -> bytes:
         try:
-            reply = client.get(f"{url.rstrip('/')}/{path}")
+            reply = ask_now(client, "GET", f"{url.rstrip('/')}/{path}", most=MOST_FILE, deadline_s=TIMEOUT_S)
         except httpx.HTTPError as error:
             raise Unreachable(f"{url} does not answer ({error}); ask again later") from error
-        if reply.status_code == 404:
+        if reply.status == 404:
             raise NotFound(f"a part of the ledger is not there: {url.rstrip('/')}/{path}")
-        if reply.status_code != 200 or len(reply.content) > MOST_FILE:
-            raise Unreachable(f"{url} answered {reply.status_code} for {path}; ask again later")
-        return reply.content
+        if reply.status != 200:
+            raise Unreachable(f"{url} answered {reply.status} for {path}; ask again later")
+        return reply.body
 
     return fetch
 

@@ -11,11 +11,13 @@ import httpx
 
 from tidegate.control.news import Subscriber, Subscribers, message, signature, write_feeds
 from tidegate.control.state import Release, ServerState
+from tidegate.control.strangers import ask
 from tidegate.core.errors import TidegateError
 
 LOOK_S = 1.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 3600.0
 TIMEOUT_S = 10.0
+MOST_ANSWER = 64 * 1024
 
 
 class NewsDelivery:
@@ -68,7 +70,10 @@ class NewsDelivery:
             "tidegate-signature": signature(subscriber.secret, data),
         }
         try:
-            reply = await client.post(subscriber.url, content=data, headers=headers)
+            url = subscriber.url
+            reply = await ask(
+                client, "POST", url, most=MOST_ANSWER, deadline_s=TIMEOUT_S, content=data, headers=headers
+            )
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
         return reply.is_success

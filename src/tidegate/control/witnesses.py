@@ -15,8 +15,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tidegate.control.ledger import Ledger
+from tidegate.control.strangers import Heard, ask
 from tidegate.core.errors import Refused, TidegateError, Untrusted
-from tidegate.trust.checkpoint import open_checkpoint, parse_checkpoint
+from tidegate.trust.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from tidegate.trust.ledger import WAY_OUT
 from tidegate.trust.ledger_policy import LedgerPolicy, NamedWitness
 from tidegate.trust.note import NoteKey, parse_note
@@ -102,7 +103,7 @@ class Witnesses(Collector):
     async def _compare(self, client: httpx.AsyncClient, asked: Asked) -> None:
         for _ in range(FIRST_TRIES):
             try:
-                reply = await client.get(f"{asked.url}/{origin_hash(self._ledger.key.name)}/checkpoint")
+                conflict = await self._conflict(client, asked)
                 break
             except httpx.InvalidURL:
                 return
@@ -112,14 +113,24 @@ class Witnesses(Collector):
         else:
             structlog.get_logger().warning("witness not asked first", name=asked.key.name, trouble=asked.trouble)
             return
-        data = reply.content[:MOST_CALL]
+        if conflict is not None:
+            raise Refused(_conflict(asked.key.name, conflict.size))
+
+    async def _conflict(self, client: httpx.AsyncClient, asked: Asked) -> Checkpoint | None:
+        """Give a checkpoint that the ledger's key has signed, the witness cosigned, and this log does not give.
+
+        A witness's bare word stops nothing: without such a checkpoint there is none. Raises as `strangers.ask`.
+        """
+        url = f"{asked.url}/{origin_hash(self._ledger.key.name)}/checkpoint"
+        reply = await ask(client, "GET", url, most=MOST_CALL, deadline_s=TIMEOUT_S)
         try:
-            seen = open_checkpoint(data, self._ledger.key) if reply.status_code == 200 else None
+            seen = open_checkpoint(reply.body, self._ledger.key) if reply.status == 200 else None
+            if seen is None or cosigned_at(reply.body, asked.key) is None:
+                return None
         except Untrusted as error:
             structlog.get_logger().warning("witness shows what proves nothing", name=asked.key.name, trouble=str(error))
-            return
-        if seen is not None and cosigned_at(data, asked.key) is not None and not self._ledger.holds(seen):
-            raise Refused(_conflict(asked.key.name, seen.size))
+            return None
+        return None if self._ledger.holds(seen) else seen
 
     async def turn(self, client: httpx.AsyncClient) -> bool:
         """Ask whoever has not signed the newest checkpoint. Gives whether anybody did."""
@@ -157,20 +168,24 @@ class Witnesses(Collector):
         """Give a witness's signature lines, or None; then `trouble` says why."""
         try:
             reply = await self._submit(client, asked, note)
-            if reply.status_code == 409:  # it names the size that it has seen
+            if reply.status == 409:  # it names the size that it has seen
                 asked.seen = _size_in(reply)
                 if asked.seen <= size:
                     reply = await self._submit(client, asked, note)
-            if reply.status_code == 422 or asked.seen > size:
-                self._bar(asked, asked.seen)
-                return None
-            if reply.status_code == 200:
-                answer = reply.content[:MOST_CALL]
+            if reply.status == 200 and asked.seen <= size:
+                answer = reply.body
                 asked.at_s = cosigned_at(take_answer(note, answer, asked.key), asked.key) or 0
                 asked.seen, asked.cosigned, asked.trouble, asked.pause_s = size, size, "", FIRST_WAIT_S
                 return answer
-            knows = " (does it know this ledger's key?)" if reply.status_code in (403, 404) else ""
-            asked.trouble = f"it answered {reply.status_code}{knows}"
+            knows = " (does it know this ledger's key?)" if reply.status in (403, 404) else ""
+            asked.trouble = f"it answered {reply.status}{knows}"
+            if reply.status == 422 or asked.seen > size:
+                said, asked.seen = asked.seen, max(asked.cosigned, 0)
+                conflict = await self._conflict(client, asked)
+                if conflict is not None:
+                    self._bar(asked, conflict.size)
+                    return None
+                asked.trouble = f"it says that it has seen {said} entries of another history, and shows no proof of it"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             asked.trouble = f"it does not answer ({error or type(error).__name__})"
         except TidegateError as error:
@@ -178,10 +193,11 @@ class Witnesses(Collector):
         asked.again_at, asked.pause_s = time.monotonic() + asked.pause_s, min(2 * asked.pause_s, LONGEST_WAIT_S)
         return None
 
-    async def _submit(self, client: httpx.AsyncClient, asked: Asked, note: bytes) -> httpx.Response:
+    async def _submit(self, client: httpx.AsyncClient, asked: Asked, note: bytes) -> Heard:
         size = parse_checkpoint(parse_note(note).text).size
         body = write_call(asked.seen, self._ledger.consistency(asked.seen, size), note)
-        return await client.post(f"{asked.url}/add-checkpoint", content=body)
+        url = f"{asked.url}/add-checkpoint"
+        return await ask(client, "POST", url, most=MOST_CALL, deadline_s=TIMEOUT_S, content=body)
 
     def _bar(self, asked: Asked, size: int) -> None:
         asked.trouble = _conflict(asked.key.name, size)
@@ -197,8 +213,8 @@ def _conflict(name: str, size: int) -> str:
     )
 
 
-def _size_in(reply: httpx.Response) -> int:
-    text = reply.text.strip()
+def _size_in(reply: Heard) -> int:
+    text = reply.body.decode(errors="replace").strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise Untrusted("it answered 409 without the size that it has seen")
     return int(text)
