@@ -76,7 +76,7 @@ class Tally:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; it knows HTTP answers with a length, which is all that the server gives."""
+    """One keep-alive connection; it knows HTTP answers with a length, as our server gives, and in chunks."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -117,6 +117,10 @@ class _Connection(asyncio.Protocol):
         head = self._data[:end].lower()
         at = head.find(b"content-length:")
         length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if at < 0 and b"transfer-encoding: chunked" in head:
+            if not self._data.endswith(b"0\r\n\r\n"):
+                return
+            length = len(self._data) - end - 4
         if len(self._data) < end + 4 + length:
             return
         body, done = self._data[end + 4 : end + 4 + length], self._done
