@@ -1,7 +1,8 @@
 """Under load: does the server's memory grow over minutes, and what becomes of who comes when too much waits already?
 
-The slope is that of a steady load of new devices, each with a lease and a report of its own; the first fifth, in which
-buffers fill, is left out. It is compared with what would pile up if the server kept every message that it has answered.
+The slope is that of a steady load of new devices, each with a lease and a report of its own, in an order of chance. The
+first fifth is left out, in which buffers fill and the fleet's arrays are touched for the first time. It is compared
+with what would pile up if the server kept every message that it has answered.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _loaded(devices: int, *, connections: int, per_s: float, most_s: float) -> W
                 host,
                 port,
                 rollout,
-                [stage.credential(index) for index in range(number, devices, processes)],
+                stage.credentials(1, number, processes),
                 files=(),
                 connections=connections // processes,
                 per_s=per_s / processes,

@@ -46,3 +46,7 @@ def test_duckdb_reads_what_is_exported(world: World, tmp_path: Path) -> None:
     assert duckdb.sql(f"SELECT count(*) FROM '{none}'").fetchall() == [(0,)]
     with pytest.raises(BadInput, match="already"):
         export(file, home=world.home.path)
+    csv = tmp_path / "fleet.csv"
+    with pytest.raises(BadInput, match=r"is Parquet; name it fleet\.parquet"):
+        export(csv, home=world.home.path)
+    assert not csv.exists()

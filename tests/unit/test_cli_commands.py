@@ -125,6 +125,7 @@ def test_the_whole_way_by_hand(world: World, tidegate: Run, tmp_path: Path) -> N
     one_line(tidegate(*words, tmp_path / "agent3"), 1, "is enrolled already")
     code, out, _ = tidegate("device", "list", "--json")
     assert [device["labels"] for device in json.loads(out)["devices"]] == [{"site": "ATL"}] * 4
+    assert tidegate("device", "list", "--label", "site=CDG")[:2] == (0, "No device has site=CDG.\n")
     content = tmp_path / "content"
     content.mkdir()
     (content / "rules.txt").write_text("rules\n")

@@ -83,7 +83,7 @@ def swarm(
                     host,
                     port,
                     rollout,
-                    [stage.credential(index) for index in range(number, devices, processes)],
+                    stage.credentials(seed, number, processes),
                     files=read,
                     connections=connections // processes,
                     per_s=0.0 if pattern == "herd" else rate / processes,

@@ -36,7 +36,8 @@ def listing(
         (d["index"], d["device_id"], _pairs(d["labels"]), _installed(d), ago(d["last_heard_ms"]))
         for d in found["devices"]
     ]
-    table("Devices", ("#", "device", "labels", "confirmed on", "last heard"), rows, empty="No device is enrolled yet.")
+    nobody = f"No device has {' and '.join(label)}." if label else "No device is enrolled yet."
+    table("Devices", ("#", "device", "labels", "confirmed on", "last heard"), rows, empty=nobody)
     if found["total"] > len(rows):
         out(f"{len(rows)} of {found['total']:,}; go on with --offset {offset + len(rows)}")
 
@@ -54,6 +55,9 @@ def _pages(office: OfficeClient, label: list[str], limit: int, offset: int) -> d
     return found
 
 
+OTHER_KINDS = (".csv", ".tsv", ".json", ".xlsx", ".txt")
+
+
 @app.command
 def export(file: Path, /, *, label: list[str] | None = None, home: Path | None = None) -> None:
     """Write the inventory into a Parquet file, which DuckDB, pandas and spreadsheets read.
@@ -64,6 +68,8 @@ def export(file: Path, /, *, label: list[str] | None = None, home: Path | None =
         home: The control plane's directory.
     """
     pairs_of("--label", label or ())
+    if file.suffix.lower() in OTHER_KINDS:
+        raise BadInput(f"{file}: what is written is Parquet; name it {file.with_suffix('.parquet').name}")
     office, part_file = OfficeClient(home), file.with_name(f".{file.name}.part")
     try:
         with file.open("xb"):  # reserves the name

@@ -84,6 +84,11 @@ class SwarmStage:
         """Give a device's index and credential."""
         return index, self._secrets.credential(self._secrets.newest_epoch, index, self._ids[index].tobytes().hex())
 
+    def credentials(self, seed: int, part: int, parts: int) -> list[tuple[int, str]]:
+        """Give index and credential of one of several equal parts of the devices, in an order of chance."""
+        order = np.random.default_rng(seed).permutation(self.devices)
+        return [self.credential(index) for index in order[part::parts].tolist()]
+
     def refresh_paths(self) -> tuple[str, ...]:
         """Give what a device reads that finds a new plan: no newer root, then timestamp, snapshot, plans, its plan.
 
