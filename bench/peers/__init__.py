@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench._scale_page import put, table
 from bench.peers._drive import Rate, rate
 from bench.peers._goosebit import GooseBit
 from bench.peers._hawkbit import HawkBit
@@ -54,6 +56,8 @@ def rows(*, full: bool = False, write: bool = False) -> list[Row]:
         except Skip as reason:
             skipped[getattr(make, "name", make.__name__)] = str(reason)
             sys.stderr.write(f"skipped: {reason}\n")
+    if write:
+        put("peers", _table(found, skipped))
     return _rows(found)
 
 
@@ -96,3 +100,32 @@ def _rows(found: list[Found]) -> list[Row]:
                     "Tidegate", reference.per_cpu_s)
             )  # fmt: skip
     return rows
+
+
+def _table(found: list[Found], skipped: dict[str, str]) -> str:
+    """Write what was found for docs/scale.md: rates of one core, each beside Tidegate's with the same fleet."""
+    own = {one.devices: one for one in found if one.name == Tidegate.name}
+    rows = [
+        (
+            one.name,
+            f"{one.devices:,}",
+            *_beside(one.polls, own[one.devices].polls),
+            *_beside(one.reports, own[one.devices].reports),
+        )
+        for one in found
+    ]
+    columns = ("server", "devices", "polls/s of a core", "of Tidegate's", "reports/s of a core", "of Tidegate's")
+    cores = os.cpu_count() or 1
+    said = f"Measured on {time.strftime('%d %B %Y', time.gmtime())}, on a machine of {cores} cores with other work.\n\n"
+    left_out = "".join(f"\n{name} was left out: {reason.splitlines()[0][:200]}\n" for name, reason in skipped.items())
+    return said + table(columns, rows) + left_out
+
+
+def _beside(value: Rate, reference: Rate) -> tuple[str, str]:
+    failed = f" ({value.failed:,} failed)" if value.failed else ""
+    return f"{_two(value.per_cpu_s)}{failed}", f"{value.per_cpu_s / reference.per_cpu_s:.2g}"
+
+
+def _two(value: float) -> str:
+    """Give two figures: more are not to be had."""
+    return f"{float(f'{value:.2g}'):,.0f}"

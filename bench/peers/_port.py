@@ -11,7 +11,7 @@ from typing import Protocol
 
 CORE = 0
 """The core on which each server runs, with its database; the client has the others."""
-START_S = 180.0
+START_S = 600.0
 
 
 class Skip(Exception):

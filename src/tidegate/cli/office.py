@@ -64,7 +64,7 @@ class OfficeClient:
     def download(self, path: str, into: IO[bytes], **params: Any) -> int:
         """Read something large into a file; give the number of the last event that it should hold."""
         try:
-            with self._http.stream("GET", path, params=params, extensions=self._extensions) as reply:
+            with self._http.stream("GET", path, params=params, extensions=self._extensions, timeout=LONG_S) as reply:
                 if reply.status_code >= 400:
                     reply.read()
                     _refuse(reply)
