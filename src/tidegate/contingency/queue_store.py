@@ -133,7 +133,10 @@ class QueueStore:
             name = row[0].strip()
             item = int(name) if name.isdecimal() else by_name.get(name, 0)
             if not 1 <= item <= queue.size:
-                raise BadInput(f"{path}, line {number}: there is no item {name!r}")
+                # Not repeated: with the columns changed about it is the key.
+                raise BadInput(
+                    f"{path}, line {number}: there is no item of that name or number; it comes first, then its key"
+                )
             found[str(item)], count = row[1].strip(), count + 1
         write_durably(self.directory / "keys.json", json.dumps(found).encode(), 0o600)
         return count

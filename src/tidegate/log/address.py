@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tidegate.core.errors import BadInput
 from tidegate.log.port import Log, LogError
 
 PASSWORD_VARIABLE = "TIDEGATE_LOG_PASSWORD_FILE"
+_SECRET = {"password", "sslpassword", "token"}
 _HOW = "a log is a file, postgresql://user@host/database or nats://host:port,host:port/stream"
 
 
@@ -17,8 +18,9 @@ def check_address(url: str) -> None:
     """Refuse an address that cannot be one, or that holds a password: others could read it. Raises BadInput."""
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres", "nats", "tls"):
-        raise BadInput(f"{_HOW}, not {parts.scheme or url}://")
-    if parts.password is not None or "password=" in parts.query:
+        raise BadInput(f"{_HOW}, not {parts.scheme}://" if parts.scheme else _HOW)  # not repeated: it may hold one
+    named = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if parts.password is not None or named & _SECRET:
         raise BadInput(
             "no password in the log's address: it would stand in the list of processes; put it into a file"
             f" (--log-password-file or ${PASSWORD_VARIABLE}), $PGPASSWORD or ~/.pgpass"
