@@ -39,6 +39,24 @@ def test_a_controller_takes_messages_of_collectors_alone(world: World) -> None:
     assert [answer.status for answer in found] == [404, 401, 400]
 
 
+def test_whoever_has_a_collectors_token_cannot_sign_for_a_device(world: World) -> None:
+    """It speaks for any device, as the server's secret would; where reports must be signed, it reports for none."""
+    device = world.enrol()
+    world.release(1)
+    rollout = world.rollout(placebo_per_treated=0.0)
+    lease = device.announce(rollout).json()["lease_id"]
+    assert world.operator("/api/v1/policy", signed_reports=True).status_code == 200
+
+    def report(**more: Any) -> int:
+        said = {"reports": [{"lease_id": lease, "kind": "confirmed", "seq": 1, **more}]}
+        claim = {"index": device.index, "device_id": device.device_id, "seq": 9, "epoch": 1}
+        one = Forwarded("/v1/reports", "0" * 64, json.dumps(said).encode(), **claim)
+        return forward.answered.decode(forwarded(world, forward.encoder.encode([one])).content)[0].status
+
+    assert report() == 428 and report(signature="0" * 128) == 401
+    assert not world.controller.state.rollouts[rollout].evidence.confirmed
+
+
 def through(world: World, act: Callable[[httpx.AsyncClient, CollectorApp], Awaitable[None]], *first: str) -> None:
     """Run a collector in front of a world; `first` are controllers that it tries before."""
 

@@ -150,6 +150,27 @@ def test_who_lost_the_role_between_the_door_and_the_decision_grants_nothing(peop
     assert world.quiet() == before
 
 
+def test_a_large_start_in_small_slices_takes_two_all_the_same(people: People) -> None:
+    world = people.world
+    tokens = {site: world.token(labels={"site": site}) for site in ("lab", "ward")}
+    devices = [world.enrol(tokens[site]) for site in ("lab", "lab", "ward", "ward")]
+    world.release(1)
+    world.operator("/api/v1/policy", devices_alone=2)
+    body = {"component": COMPONENT, "release": "1", "max_harmed": 2, "placebo_per_treated": 0.0, "observe_s": 10}
+    reply = people.post("ada", "/api/v1/rollouts", **body, scope={"site": "lab"})
+    assert reply.status_code == 201, reply.text
+    name = reply.json()["rollout"]
+    world.quiet()
+    leases = [device.announce(name).json()["lease_id"] for device in devices[:2]]
+    world.pass_s(3)
+    for device, lease in zip(devices, leases, strict=False):
+        assert device.report(lease).status_code == 200
+    people.post("ada", f"/api/v1/rollouts/{name}/abort")
+    reply = people.post("ada", "/api/v1/rollouts", **body, scope={"site": "ward"}, allow_hold=True)
+    assert reply.status_code == 202, reply.text
+    assert "earlier rollouts of this release" in reply.json()["reason"]
+
+
 def test_a_request_of_an_earlier_version_is_still_read() -> None:
     body = {"number": 1, "kind": "budget", "body": {"component": COMPONENT, "max_harmed_30d": 5}, "account": "ada"}
     more = {"reason": "it raises", "expires_ms": 90_000_000}

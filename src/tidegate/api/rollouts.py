@@ -67,7 +67,9 @@ async def begin(office: Any, by: Who, body: dict[str, Any], number: int = 0, sec
         if second is not None:
             return [*approvals.grant(state, now_ms, second, number), *events], None
         devices = next(len(e.body["spec"]["roster"]) for e in events if isinstance(e, Act) and "spec" in e.body)
-        reason = approvals.start_needs(state.identities.policy, said, devices)
+        account = state.accounts.get(release.digest)  # small slices, one after the other, are a large start
+        before = account.exposed if account is not None else 0
+        reason = approvals.start_needs(state.identities.policy, said, devices, before)
         if reason:
             return approvals.ask_second(state, now_ms, by, kind="rollout", body=asked_for, reason=reason)
         return events, None

@@ -106,14 +106,22 @@ def both(asked: Asked, second: Who) -> Who:
     return Who(asked.who, why, asked.account)
 
 
-def start_needs(policy: Policy, said: StartRequest, devices: int) -> str:
-    """Say why a rollout may not be started by one person alone, or nothing."""
+def start_needs(policy: Policy, said: StartRequest, devices: int, before: int = 0) -> str:
+    """Say why a rollout may not be started by one person alone, or nothing.
+
+    Args:
+        policy: what one person may do.
+        said: the request.
+        devices: how many it reaches.
+        before: how many earlier rollouts of the same release have exposed.
+    """
     if said.override_halt:
         return "it goes on with a candidate that was halted"
     if said.shadow:
         return ""
-    if policy.devices_alone and devices > policy.devices_alone:
-        return f"it reaches {devices:,} devices, and one person may start on {policy.devices_alone:,}"
+    if policy.devices_alone and devices + before > policy.devices_alone:
+        more = f" after {before:,} of earlier rollouts of this release" if before else ""
+        return f"it reaches {devices:,} devices{more}, and one person may start on {policy.devices_alone:,}"
     if policy.harmed_alone and said.max_harmed > policy.harmed_alone:
         return f"it puts {said.max_harmed:,} devices at risk, and one person may put {policy.harmed_alone:,}"
     return ""

@@ -117,7 +117,7 @@ class IntakeApp:
         if authorization(scope).startswith(f"Tidegate {newest}."):
             return reply
         epoch = authorization(scope).removeprefix("Tidegate ").partition(".")[0]
-        if epoch.isdecimal() and int(epoch) < newest:
+        if epoch.isdecimal() and len(epoch) < 10 and int(epoch) < newest:
             return replace(reply, headers={**reply.headers, "tidegate-renew": str(newest)})
         return reply
 
