@@ -83,7 +83,7 @@ class GooseBit:
 
     def kept(self) -> int:
         with contextlib.closing(sqlite3.connect(self._place / "db.sqlite3")) as db:
-            return int(db.execute("SELECT count(*) FROM device WHERE last_log = 'done'").fetchone()[0])
+            return int(db.execute("SELECT count(*) FROM device WHERE last_log LIKE 'done%'").fetchone()[0])
 
     def cpu_s(self) -> float:
         assert self._process is not None
