@@ -121,6 +121,8 @@ def _play(story: Story, url_of: UrlOf, password: str) -> None:
     for name, wrong in (("absent", story.own / "absent"), ("refused", story.own / "other")):
         failed = story.begin(name, "tidegate", "serve", "--log", url, "--log-password-file", wrong)
         assert failed.wait(120) == 1
+        said = (story.place / f"{name}.log").read_text()
+        assert said.startswith("tidegate: ") and said.count("\n") == 1, said
     ends = ("--devices", "127.0.0.1:0", "--operators", "127.0.0.1:0")
     server = story.begin("server", "tidegate", "serve", "--log-level", "debug", *ends)
     wait_for(lambda: (story.home / "server.json").exists() or server.poll() is not None, 120)

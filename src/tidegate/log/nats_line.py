@@ -49,18 +49,34 @@ class NatsLine:
         address, who = self.address, dict[str, Any]()
         if self._secret is not None:
             who = {"user": address.user, "password": self._secret} if address.user else {"token": self._secret}
-        self._client = await nats.connect(
-            list(address.servers),
-            name="tidegate",
-            connect_timeout=2,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,
-            allow_reconnect=True,
-            ping_interval=1,  # a node that has become unreachable says nothing: leave it after two seconds
-            max_outstanding_pings=2,
-            error_cb=_quiet,
-            **who,
+        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def heard(error: Exception) -> None:
+            """Trouble on the line is told by what fails: the client's own log line would come at every attempt."""
+            if "authorization" in str(error).lower() and not refused.done():
+                refused.set_result(None)
+
+        connecting = asyncio.ensure_future(
+            nats.connect(
+                list(address.servers),
+                name="tidegate",
+                connect_timeout=2,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2,
+                allow_reconnect=True,
+                ping_interval=1,  # a node that has become unreachable says nothing: leave it after two seconds
+                max_outstanding_pings=2,
+                error_cb=heard,
+                **who,
+            )
         )
+        # A wrong password is no trouble that passes: the client would try it for ever.
+        await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            raise LogError("the NATS cluster refuses this user and password; the password is in --log-password-file")
+        self._client = connecting.result()
         self.stream: JetStreamContext = self._client.jetstream(timeout=ACK_S)
         return self._client
 
@@ -69,11 +85,11 @@ class NatsLine:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s)
-        except TROUBLE as error:
-            raise LogError(f"the NATS cluster gives no answer: {said(error)}") from error
         except (FutureTimeout, CancelledError) as error:
             future.cancel()
             raise LogError("the NATS cluster gives no answer in time") from error
+        except TROUBLE as error:
+            raise LogError(f"the NATS cluster gives no answer: {said(error)}") from error
 
     def patiently(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask again while the cluster chooses another leader: a node may have just died. Raises LogError."""
@@ -104,13 +120,18 @@ class NatsLine:
         if self._client is not None:
             with contextlib.suppress(LogError):
                 self.wait(self._client.close(), 5)
+        with contextlib.suppress(LogError):
+            self.wait(_end_all(), 5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
 
-async def _quiet(error: Exception) -> None:
-    """Trouble on the line is told by what fails; the client's own log line would come at every attempt."""
-    del error
+async def _end_all() -> None:
+    """End what still runs on this loop, so that nothing of it is said when the process ends."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def said(error: BaseException) -> str:
