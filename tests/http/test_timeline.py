@@ -174,6 +174,11 @@ def test_the_page_is_plain_and_nothing_in_it_runs(told: tuple[LedgerWorld, str, 
     assert "&lt;script&gt;" in page
     assert not re.search(r"<(script|img|link|iframe|b>)|https?://", page)
     assert "was exposed to the candidate" in page
+    exposed = sum(entry["exposed"] for entry in world.account(rollout=name)["exposures"])
+    short = f"{exposed} exposures, .* Reported healthy: 1. Taken back by the device itself: {exposed - 1}. No word: 0."
+    assert re.search(short, page), "how it ended stands on top"
+    title, digest = "<h1>Account of release edr-rules 1.1</h1>", world.account(rollout=name)["exposures"][0]["release"]
+    assert title in timeline_page(world.account(release=digest))
 
 
 def test_by_hand_with_a_server_and_without(
