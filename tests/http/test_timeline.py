@@ -222,6 +222,12 @@ def test_by_hand_with_a_server_and_without(
     assert tidegate("ledger", "verify", *pair)[0] == 0
     state = str(tmp_path / "seen")
     assert tidegate("ledger", "watch", "--state", state, "--once")[0] == 0
+    lines = (tmp_path / "seen").read_text().splitlines()
+    (tmp_path / "seen").write_text("\n".join([*lines[:2], "A" * 43 + "=", *lines[3:]]) + "\n")
+    forked = tidegate("ledger", "watch", "--state", state, "--once")
+    assert forked[0] == 1
+    assert "seen.other" in forked[1], "both checkpoints are kept: they are the evidence"
+    assert (tmp_path / "seen.other").read_bytes() == (world.home.repository / "ledger" / "checkpoint").read_bytes()
     bundles = (world.home.repository / "ledger" / "tile" / "entries" / "000.p").iterdir()
     bundle = max(bundles, key=lambda path: int(path.name))
     bundle.write_bytes(bundle.read_bytes().replace(b'"v":1', b'"v":9'))

@@ -16,7 +16,7 @@ from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.show import moment, out, out_json, seconds_of
 from tidegate.control.strangers import ask_now
 from tidegate.control.timeline_words import counted, sentence_of
-from tidegate.core.errors import BadInput, NotFound, Refused
+from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.errors import Unreachable
 from tidegate.trust.ledger import directory_fetch
@@ -212,19 +212,26 @@ def watch(
     witness = Witness(state, known, signer)
     if signer:
         out(f"Witness key: {signer.key.text()}")
-    _look(witness, fetch, known, cosigned)
+    other = state.with_name(f"{state.name}.other")
+    _look(witness, fetch, known, cosigned, other)
     while not once:
         time.sleep(pause_s)
         try:
-            _look(witness, fetch, known, cosigned)
+            _look(witness, fetch, known, cosigned, other)
         except (NotFound, Unreachable) as error:
             out(f"{error}")
 
 
-def _look(witness: Witness, fetch: Callable[[str], bytes], key: NoteKey, cosigned: Path | None) -> None:
+def _look(witness: Witness, fetch: Callable[[str], bytes], key: NoteKey, cosigned: Path | None, other: Path) -> None:
     reader = LedgerReader(fetch, key)
     old = witness.seen.size
-    made = witness.add(reader.note, reader.consistency(old), int(time.time()))
+    try:
+        made = witness.add(reader.note, reader.consistency(old), int(time.time()))
+    except Untrusted as error:  # two signed checkpoints that contradict each other are the evidence of a fork
+        write_durably(other, reader.note)
+        raise Untrusted(
+            f"{error}; the checkpoint seen before ({old:,} entries) stays, this one is in {other}"
+        ) from error
     if cosigned:
         write_durably(cosigned, made)
     for index, entry in reader.tiles.entries(old):

@@ -154,7 +154,10 @@ def roster_of(state: ServerState, release: Release, said: StartRequest) -> Roste
     halted = bool(spent) and spent[-1].phase is PlanState.HALTED and spent[-1].verdict == "halt"
     halted = halted and _still_halts(spent[-1])
     if halted and not said.override_halt:
-        raise Refused(f"this candidate was halted in rollout {spent[-1].spec.rollout}: {spent[-1].sentence}")
+        raise Refused(
+            f"this candidate was halted in rollout {spent[-1].spec.rollout}: {spent[-1].sentence}. "
+            "Two people may go on with it, within what is left of its budget: --override-halt"
+        )
     if said.override_halt and not halted:
         raise BadInput("override_halt is for a candidate that was halted, and this one was not")
     fleet = state.devices
