@@ -123,6 +123,7 @@ class SwarmStage:
                 [*command, "--devices", "127.0.0.1:0", "--operators", "127.0.0.1:0", "--device-rate", "0", *words],
                 stdout=file,
                 stderr=file,
+                start_new_session=True,  # a Ctrl-C is for the swarm, which then ends the server itself
                 preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
             )
         deadline = time.monotonic() + START_S
