@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -47,6 +49,25 @@ def test_every_device_gets_through(pattern: str) -> None:
     assert (said["statuses"].get("bad mac 401", 0) > 10) == (pattern == "bad-macs")
     assert 0 < said["latency_ms"]["p50"] <= said["latency_ms"]["p99"] <= said["slowest_ms"]
     assert said["server"]["cpu_s"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_interrupt_ends_it_and_shows_what_there_is() -> None:
+    command = [sys.executable, "-m", "tidegate", "bench", "swarm", "--devices", "20000", "--rate", "20"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    while " of 20,000 devices came" not in process.stderr.readline():
+        assert process.poll() is None
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+    said, error = process.communicate(timeout=300)
+    assert process.returncode == 1, error
+    assert error.splitlines()[-1].startswith("tidegate: ended early, with ")
+    assert "of 20,000 devices confirmed in" in said
+    assert "503" not in said
 
 
 @pytest.mark.parametrize(

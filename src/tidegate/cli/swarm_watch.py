@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -69,14 +71,22 @@ def watch(stage: SwarmStage, parts: list[Part], board: Board, tell: Callable[[Pr
     found, before_s = Watched(), stage.cpu_s()
     with ProcessPoolExecutor(len(parts), mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(play_process, part) for part in parts]
-        try:
+        with _ended_by_interrupt(board):
             _look(stage, futures, board, found, tell)
-        except KeyboardInterrupt:
-            board.stop()
-            found.stopped = True
-        found.played = [future.result() for future in futures]
+            found.played = [future.result() for future in futures]
+    found.stopped = board.stopped
     found.cpu_s = stage.cpu_s() - before_s
     return found
+
+
+@contextlib.contextmanager
+def _ended_by_interrupt(board: Board) -> Iterator[None]:
+    """Take an interrupt, or several, as the word that all shall end: no exception, which would lose what is there."""
+    before = signal.signal(signal.SIGINT, lambda *_: board.stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _look(
