@@ -135,7 +135,7 @@ class Stage:
             return trace.run(guard_command(home), self.aside, fault, record=record, within_s=within_s)
         return trace.run_agent(home, self.aside, fault, record=record, within_s=within_s)
 
-    def revive(self, home: Path, within_s: float = 20.0, *, reported: bool = False) -> Agent:
+    def revive(self, home: Path, within_s: float = 90.0, *, reported: bool = False) -> Agent:
         """Start the agent again, with nothing in its way, and let it go on until it is calm and all is sent.
 
         `reported`: and an outcome has arrived, however often it has to try, as on a machine that is busy.

@@ -118,7 +118,7 @@ class Link:
         try:
             value = json.loads(answer or b"{}")
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"the answer of {self.address}{path} is not JSON") from error
+            raise BadInput(f"the answer of {self.address}{path} is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise BadInput(f"the answer of {self.address}{path} is no JSON object")
         return value
