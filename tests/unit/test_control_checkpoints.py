@@ -121,7 +121,7 @@ def test_a_file_makes_no_object_that_is_not_ours(tmp_path: Path) -> None:
 
         head = msgspec.msgpack.encode(["o", name, []])
         body = bytes(32) + struct.pack("<Q", len(head)) + head
-        path.write_bytes(b"TGC2" + hashlib.sha256(body).digest() + body)
+        path.write_bytes(b"TGC2" + hashlib.blake2b(body, digest_size=32).digest() + body)
         with pytest.raises(NoGraph):
             read_graph(path)
 
@@ -135,7 +135,7 @@ async def note(controller: Controller, count: int) -> None:
 def test_a_server_that_stops_writes_one_and_the_next_goes_on_with_its_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.control.controller.LEAST_TO_SAVE", 1)
+    monkeypatch.setattr("tidegate.control.keeping.LEAST_TO_SAVE", 1)
     plant = WithLedger(tmp_path)
     kept = Checkpoints(plant.home.checkpoints)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,19 @@ from tidegate.trust.durable import make_directory, room_for, sync_dir, sync_file
 
 KEPT = 2
 EVERY_EVENTS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a checkpoint says of the log and the code that it belongs to."""
+
+    seq: int
+    seal: str
+    mark: bytes
+
+
+class CannotKeep(TidegateError):
+    """A checkpoint could not be written; the log has everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +68,42 @@ class Checkpoints:
     def save(self, log: Log, state: ServerState, ledger: Any = None) -> Path | None:
         """Write a checkpoint of the state after the log's last event. A failure is no harm: it is said in `trouble`."""
         try:
+            path = self.write(about(log), state, ledger, {})
+            self.trouble = ""
+            return path
+        except Exception as error:  # whatever it is, the log has everything
+            self.trouble = str(error)
+            return None
+
+    def write(self, head: About, state: ServerState, ledger: Any, rows: Mapping[int, int]) -> Path:
+        """Write a checkpoint of the state as it was when `about` looked at the log.
+
+        `rows` says of arrays that another process may write to, by `id`, how many rows are the state's.
+
+        Raises:
+            Exception: of any kind; nothing is left of it on the disk then.
+        """
+        try:
             make_directory(self.directory, 0o700)
             self._sweep()
-            path = self.directory / f"{log.last:020}.checkpoint"
+            path = self.directory / f"{head.seq:020}.checkpoint"
             temporary = path.with_suffix(".tmp")
             with (
                 room_for("a checkpoint"),
                 open(os.open(temporary, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600), "wb") as file,
             ):
-                write_graph(file, {"seal": seal(log), "seq": log.last, "state": state, "ledger": ledger}, _mark())
+                value = {"seal": head.seal, "seq": head.seq, "state": state, "ledger": ledger}
+                write_graph(file, value, head.mark, rows)
                 file.flush()
                 sync_file(file.fileno())
             os.replace(temporary, path)
             sync_dir(self.directory)
             for old in self._files()[KEPT:]:
                 old.unlink(missing_ok=True)
-            self.trouble = ""
             return path
-        except Exception as error:  # whatever it is, the log has everything
+        except Exception as error:
             self._sweep()  # on a full disk a part of it would keep the log from going on
-            self.trouble = f"no checkpoint could be written: {error}"
-            return None
+            raise CannotKeep(f"no checkpoint could be written: {error}") from error
 
     def _sweep(self) -> None:
         """Remove what was begun and never finished."""
@@ -106,6 +135,11 @@ class Checkpoints:
 
 def _mark() -> bytes:
     return hashlib.sha256(code_print().encode()).digest()
+
+
+def about(log: Log) -> About:
+    """Say to what a checkpoint that is made now belongs. Raises LogError."""
+    return About(log.last, seal(log), _mark())
 
 
 def seal(log: Log, seq: int | None = None) -> str:

@@ -11,9 +11,10 @@ import structlog
 
 from tidegate.control.appending import Appending
 from tidegate.control.batch_fold import fold_batches
-from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
+from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.deciding import decide_all
 from tidegate.control.due import fold_due
+from tidegate.control.keeping import Keeping
 from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import Meters
 from tidegate.control.plans import PlanPublisher, plans_due
@@ -31,8 +32,6 @@ T = TypeVar("T")
 
 LARGEST_BATCH = 512
 MOST_WAITING = 8192
-LEAST_TO_SAVE = 2_000
-"""A server that stops writes a checkpoint if reading these events again would be noticed."""
 TICK_S = 0.25
 LOOK_EVERY_S = 0.05
 """While reports come faster than they are written, dues are looked for, and the ledger written, only so often."""
@@ -69,8 +68,7 @@ class Controller:
         self._clock = clock
         self._queue: asyncio.Queue[Asked] = asyncio.Queue()
         self.meters = Meters()
-        self._checkpoints = checkpoints
-        self._saved = log.last
+        self._keeping = Keeping(log, checkpoints)
         self.state: ServerState = self._replayed(ledger)
         self.trouble = ""
         self._must_publish = True  # what stands in the repository is not known before the first publication
@@ -84,14 +82,13 @@ class Controller:
 
     def _replayed(self, ledger: Ledger | None = None) -> ServerState:
         """Fold the log, from the newest checkpoint on; with a ledger, begin that too."""
-        found = self._checkpoints.newest(self._log) if self._checkpoints else None
+        found = self._keeping.newest()
         if found is not None and ledger is not None and found.ledger is None:
             found = None
         batches = self._log.read_batches(found.seq if found else 0)
         if ledger is not None:
             batches = ledger.begin_batches(batches, found.ledger if found else None)
-        room = self._checkpoints.room() if self._checkpoints else ""
-        return fold_batches(batches, found.state if found else ServerState(room))
+        return fold_batches(batches, found.state if found else self._keeping.empty())
 
     async def _replay_again(self, failed: LogError) -> None:
         """After an append that failed: fold the log anew, once, and decide nothing until it takes events again."""
@@ -104,12 +101,9 @@ class Controller:
         self.state.published = dict(self._stands)
         await self._appending.until_it_takes(waiting)
 
-    async def _save(self, least_events: int) -> None:
-        """Write a checkpoint if so many events have come since the last; meanwhile nothing else happens here."""
-        if self._checkpoints is not None and self._log.last - self._saved >= least_events:
-            resume = self.ledger.resume() if self.ledger else None
-            await asyncio.to_thread(self._checkpoints.save, self._log, self.state, resume)
-            self._saved = self._log.last
+    def _resume(self) -> Any:
+        """Give the ledger's side of a checkpoint."""
+        return self.ledger.resume() if self.ledger else None
 
     def now_ms(self) -> int:
         """Give the time that events carry: the wall clock, but never before the newest event."""
@@ -161,9 +155,10 @@ class Controller:
         except asyncio.CancelledError:
             self._answer_rest()
             if self._steady:  # between batches: all that the state holds is in the log
-                await self._save(LEAST_TO_SAVE)
+                await self._keeping.end(self.state, self._resume)
             raise
         finally:
+            self._keeping.stop()
             self._answer_rest()
 
     def _answer_rest(self) -> None:
@@ -192,7 +187,7 @@ class Controller:
             if (trouble := await self._appending.look()) is not None:
                 self.trouble = trouble
             self._steady = True
-            await self._save(EVERY_EVENTS)
+            await self._keeping.look(self.state, self._resume)
 
     async def _batch(self, batch: list[Asked]) -> None:
         now_ms = self.now_ms()

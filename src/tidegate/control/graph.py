@@ -1,6 +1,6 @@
 """Server state written to one file and read again, whatever it holds: plain values, arrays, and our own objects.
 
-A file is `TGC2`, the SHA-256 of the rest, a mark of 32 bytes, MessagePack of the graph, and then the arrays' bytes.
+A file is `TGC2`, the BLAKE2b of the rest, a mark of 32 bytes, MessagePack of the graph, and then the arrays' bytes.
 Arrays that look at the same memory do so again when they are read, and those that lay in files do again. Only classes
 of this package are made when reading, without running their constructors; so a file can hold wrong values, but no
 program.
@@ -12,9 +12,11 @@ import hashlib
 import importlib
 import struct
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import msgspec
@@ -33,11 +35,17 @@ class NoGraph(Exception):
     """The file is none, is damaged, or is of another version."""
 
 
-def write_graph(file: BinaryIO, value: Any, mark: bytes = bytes(32)) -> None:
-    """Write a value; the mark says who can read it. Raises TypeError for what cannot be written."""
-    arrays = _Arrays()
+def write_graph(
+    file: BinaryIO, value: Any, mark: bytes = bytes(32), rows: Mapping[int, int] = MappingProxyType({})
+) -> None:
+    """Write a value; the mark says who can read it, `rows` of how many rows of an array (by `id`) are looked at.
+
+    Raises:
+        TypeError: for what cannot be written.
+    """
+    arrays = _Arrays(rows)
     head = msgspec.msgpack.encode(_flat(value, arrays))
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b(digest_size=32)  # not OpenSSL's: a child must not wait for its locks
     file.write(MAGIC + bytes(32))
     for part in (mark, struct.pack("<Q", len(head)), head):
         digest.update(part)
@@ -66,7 +74,7 @@ def read_graph(path: Path, directory: str = "", mark: bytes = bytes(32)) -> Any:
         _, said, found, size = _HEAD.unpack(start)
         if found != mark:
             raise NoGraph(f"{path} is another's")
-        digest = hashlib.sha256(start[36:])
+        digest = hashlib.blake2b(start[36:], digest_size=32)
         while block := file.read(_BLOCK):
             digest.update(block)
         if digest.digest() != said:
@@ -86,7 +94,8 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
 class _Arrays:
     """Arrays on their way into the file, each once, with how many of their rows are used."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Mapping[int, int]) -> None:
+        self._rows = rows
         self.found: list[tuple[npt.NDArray[Any], int]] = []
         self._known: dict[tuple[Any, ...], tuple[int, int]] = {}
 
@@ -95,7 +104,8 @@ class _Arrays:
         number, rows = self._known.get(place, (0, -1))
         if 0 < len(value) <= rows:
             return ["v", number, len(value)]
-        used = _used(value)
+        used = self._rows.get(id(value), -1)
+        used = used if used >= 0 else _used(value)
         self._known[place] = (len(self.found), len(value))
         self.found.append((value, used))
         return ["a", value.dtype.str, list(value.shape), used, in_file(value)]

@@ -77,8 +77,7 @@ class KeyIndex:
     def add_many(self, first: int, keys: Words) -> None:
         """Keep the keys of devices that follow each other; shape (n, 4), big-endian words, zeros for none."""
         end = first + len(keys)
-        if end > len(self._keys):
-            self._keys = longer(self._keys, max(len(self._keys) * 5 // 4, end), self.directory)
+        self._reach(end)
         self._keys[first:end] = keys
         self._held = end
 
@@ -86,6 +85,14 @@ class KeyIndex:
         """Let go of the memory of what lies in files."""
         relax(self._keys)
         relax(self._sorted)
+
+    def rows_in_files(self) -> dict[int, int]:
+        """Give how many rows are written of each column, by the column's `id`."""
+        return {id(self._keys): self._held, id(self._sorted): len(self._sorted)}
+
+    def _reach(self, rows: int) -> None:
+        if rows > len(self._keys):
+            self._keys = longer(self._keys, max(len(self._keys) * 5 // 4, rows), self.directory)
 
     def _note(self) -> None:
         """Make what was added findable: a few in the dict, many in the list."""
