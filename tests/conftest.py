@@ -43,7 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--room", action="append", default=[], metavar="NAME", help="only the tests of this room")
     group.addoption("--all", action="store_true", help="the slow tests too")
     group.addoption("--kills", type=int, default=0, metavar="N", help="how often the slow kill test kills the server")
-    group.addoption("--seed", type=int, default=0, metavar="N", help="of the kill tests: other moments")
+    group.addoption("--seed", type=int, default=0, metavar="N", help="of the tests that break something under load")
+    group.addoption("--devices", type=int, default=0, metavar="N", help="how many devices those have, at least")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -88,6 +88,7 @@ def disk_of(kind: str, size_mb: int) -> Iterator[Disk]:
     if shutil.which("mount") is None or (kind == "ext4" and shutil.which("mkfs.ext4") is None):
         pytest.skip(f"a file system of kind {kind} needs mount and mkfs: apt install mount e2fsprogs")
     with tempfile.TemporaryDirectory(prefix="tidegate-disk-") as held:
+        Path(held).chmod(0o755)  # PostgreSQL runs as somebody else
         place = Path(held) / "disk"
         place.mkdir()
         words = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(place)]

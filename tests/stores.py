@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,13 @@ def wait_until_open(host: str, port: int, process: subprocess.Popen[bytes], log:
 class PostgresqlServer:
     """PostgreSQL as anyone may have it: a role without privileges, passwords asked, fsync on."""
 
-    def __init__(self, host: str = LOOPBACK) -> None:
+    def __init__(self, host: str = LOOPBACK, place: Path | None = None) -> None:
         self.host = host
         programs = postgresql_bin()
         assert programs is not None
         self.bin = programs
-        self.place = Path(tempfile.mkdtemp(prefix="tidegate-pg-"))
+        self.place = place or Path(tempfile.mkdtemp(prefix="tidegate-pg-"))
+        self.place.mkdir(exist_ok=True)
         self.place.chmod(0o755)
         self.data = self.place / "data"
         # PostgreSQL refuses to run as root.
@@ -100,7 +102,7 @@ class PostgresqlServer:
             "-c",
             f"listen_addresses={self.host}",
         ]
-        words += ["-c", "shared_buffers=32MB", "-c", "max_connections=40"]
+        words += ["-c", "shared_buffers=32MB", "-c", "max_connections=40", "-c", "max_wal_size=64MB"]
         with self.log.open("ab") as file:
             started: Any = subprocess.Popen(
                 words, stdout=file, stderr=file, cwd="/", start_new_session=True, **self.user
@@ -160,9 +162,10 @@ class NatsCluster:
 
     password_file = None
 
-    def __init__(self, host: str = LOOPBACK) -> None:
+    def __init__(self, host: str = LOOPBACK, stores: Sequence[Path] = ()) -> None:
         self.host = host
         self.place = Path(tempfile.mkdtemp(prefix="tidegate-nats-"))
+        self.stores = stores or [self.place / f"store{number}" for number in range(NODES)]
         ports = free_ports(3 * NODES)
         self.ports, self.routes, self.watch = ports[:NODES], ports[NODES : 2 * NODES], ports[2 * NODES :]
         self.nodes: list[subprocess.Popen[bytes] | None] = [None] * NODES
@@ -177,7 +180,7 @@ class NatsCluster:
         routes = ",".join(f"nats://{self.host}:{port}" for port in self.routes)
         words = ["nats-server", "-a", self.host, "-p", str(self.ports[number]), "-n", f"n{number}", "-js"]
         words += ["-m", str(self.watch[number])]
-        words += ["-sd", str(self.place / f"store{number}"), "-cluster_name", "tidegate"]
+        words += ["-sd", str(self.stores[number]), "-cluster_name", "tidegate"]
         words += ["-cluster", f"nats://{self.host}:{self.routes[number]}", "-routes", routes]
         with (self.place / f"{number}.log").open("ab") as file:
             self.nodes[number] = subprocess.Popen(words, stdout=file, stderr=file)
@@ -218,8 +221,11 @@ def postgresql_bin() -> Path | None:
 _running: dict[str, PostgresqlServer | NatsCluster] = {}
 
 
-def make_store(name: str, host: str = LOOPBACK) -> PostgresqlServer | NatsCluster:
-    """Start a server of a kind, for one test alone; skips where the program is not installed."""
+def make_store(name: str, host: str = LOOPBACK, places: Sequence[Path] = ()) -> PostgresqlServer | NatsCluster:
+    """Start a server of a kind, for one test alone; skips where the program is not installed.
+
+    `places` are directories for its data: one for PostgreSQL, one a node for NATS.
+    """
     if name == "postgresql":
         pytest.importorskip("psycopg", reason="psycopg is not installed: tidegate[postgresql]")
         if postgresql_bin() is None:
@@ -228,7 +234,7 @@ def make_store(name: str, host: str = LOOPBACK) -> PostgresqlServer | NatsCluste
         pytest.importorskip("nats", reason="nats-py is not installed: tidegate[nats]")
         if shutil.which("nats-server") is None:
             pytest.skip("NATS is not installed: apt install nats-server")
-    return PostgresqlServer(host) if name == "postgresql" else NatsCluster(host)
+    return PostgresqlServer(host, *places) if name == "postgresql" else NatsCluster(host, places)
 
 
 def store_server(name: str) -> PostgresqlServer | NatsCluster:

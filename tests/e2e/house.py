@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from tests.e2e.net import Net
 from tests.e2e.stage import events_of
 from tests.history import History, behave, watch_editions
@@ -54,7 +55,7 @@ class Terms:
 class House:
     """A home, and every process that was started on it; with a net, each role has a machine of its own."""
 
-    def __init__(self, path: Path, store: str = "", net: Net | None = None) -> None:
+    def __init__(self, path: Path, store: str | PostgresqlServer | NatsCluster = "", net: Net | None = None) -> None:
         plant = Plant(path)
         self.net, self.path = net, path
         self.store: PostgresqlServer | NatsCluster | None = None
@@ -67,8 +68,10 @@ class House:
         if store:
             self._open_store(store)
 
-    def _open_store(self, name: str) -> None:
-        if self.net is None:
+    def _open_store(self, name: str | PostgresqlServer | NatsCluster) -> None:
+        if not isinstance(name, str):
+            self.store = name
+        elif self.net is None:
             self.store = store_server(name)
         else:
             host = self.net.address("store")
@@ -181,7 +184,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house_in(path: Path, store: str = "", net: Net | None = None) -> Iterator[House]:
+def house_in(path: Path, store: str | PostgresqlServer | NatsCluster = "", net: Net | None = None) -> Iterator[House]:
     found = House(path, store, net)
     try:
         yield found
@@ -286,6 +289,7 @@ async def _play(house: House, terms: Terms, ports: Sequence[int], devices: int, 
     for number, line in enumerate(lines):
         device = await SwarmDevice.enrol(line, tokens[number % SITES])
         assert device is not None
+        line.close()  # kept open it would be closed by the server before the last device has enrolled
         scene.history.enrolled.append((device.index, device.device_id))
         swarm.append(device)
         scene.site_of[device.index] = f"s{number % SITES}"
@@ -316,10 +320,15 @@ async def _play(house: House, terms: Terms, ports: Sequence[int], devices: int, 
 
 
 def run(
-    house: House, ports: Sequence[int], devices: int, seed: int, story: Story, terms: Terms | None = None
+    house: House, ports: Sequence[int], devices: int, story: Story, config: pytest.Config, terms: Terms | None = None
 ) -> History:
-    """Roll out to so many devices while `story` breaks something; then check all that was seen, and give it."""
-    terms = terms or Terms()
+    """Roll out to so many devices while `story` breaks something; then check all that was seen, and give it.
+
+    `--devices` makes them more, `--seed` moves everything that is left to chance.
+    """
+    terms, seed = terms or Terms(), config.getoption("--seed") or 1
+    devices = max(devices, int(config.getoption("--devices") or 0))
+    print(f"\n{devices} devices, seed {seed}")
     scene = house.at("collector", lambda: asyncio.run(_play(house, terms, ports, devices, seed, story)))
 
     def standing() -> dict[str, Any]:

@@ -52,12 +52,14 @@ class Cut:
 @pytest.mark.parametrize("store", ["nats", "postgresql"])
 @pytest.mark.parametrize("how", ["silent", "down"])
 @pytest.mark.parametrize("machine", ["collector", "store"])
-def test_a_partition_loses_and_exposes_nothing(tmp_path: Path, machine: str, how: str, store: str) -> None:
+def test_a_partition_loses_and_exposes_nothing(
+    tmp_path: Path, machine: str, how: str, store: str, pytestconfig: pytest.Config
+) -> None:
     with net_of("collector", "controller", "store") as net, house_in(tmp_path, store, net) as house:
         house.controller()
         house.at("controller", house.office).close()
         house.standby()
-        run(house, house.collectors(2), 60, 1, Cut(net, machine, how, many=2))
+        run(house, house.collectors(2), 60, Cut(net, machine, how, many=2), pytestconfig)
 
 
 class CutOff:
@@ -81,10 +83,10 @@ class CutOff:
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["nats", "postgresql"])
 def test_a_controller_that_is_cut_off_is_replaced_and_grants_nothing_when_it_is_back(
-    tmp_path: Path, store: str
+    tmp_path: Path, store: str, pytestconfig: pytest.Config
 ) -> None:
     with net_of("collector", "controller", "second", "store") as net, house_in(tmp_path, store, net) as house:
         house.controller()
         house.at("controller", house.office).close()
         house.standby("second")
-        run(house, house.collectors(2), 60, 1, CutOff(net, "silent"))
+        run(house, house.collectors(2), 60, CutOff(net, "silent"), pytestconfig)

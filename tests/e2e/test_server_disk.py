@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.disks import Disk, disk_of
 from tests.e2e.house import House, Scene, house_in, memory_kb, run
+from tests.stores import NODES, NatsCluster, PostgresqlServer, make_store
 
 pytestmark = [
     pytest.mark.room("control"),
@@ -25,6 +26,8 @@ MOST_GROWTH_KB = 150_000
 class Filling:
     """Fills the disk to the last byte, lets devices be turned away so often, and gives the room back; `many` times."""
 
+    says = "free disk space"
+
     def __init__(self, disk: Disk, refusals: int, many: int) -> None:
         self.disk, self.refusals, self.many = disk, refusals, many
 
@@ -35,24 +38,28 @@ class Filling:
             assert not scene.over, "the rollout was over too soon"
             refused = statuses[503]
             await asyncio.to_thread(self.disk.fill)
-            await scene.until(lambda: statuses[503] >= refused + self.refusals)  # noqa: B023
-            await asyncio.to_thread(said_by_the_server, scene.house)
+            await scene.until(lambda: scene.over or statuses[503] >= refused + self.refusals)  # noqa: B023
+            assert not scene.over, "the rollout was over too soon"
+            await asyncio.to_thread(said_by_the_server, scene.house, self.says)
             acknowledged = len(scene.history.acknowledged)
             await scene.until(lambda: statuses[503] >= refused + 2 * self.refusals)  # noqa: B023
             assert len(scene.history.acknowledged) == acknowledged, "nobody can have made these durable"
-            await asyncio.to_thread(self.disk.free)
+            await asyncio.to_thread(self.give_back)
             freed = time.monotonic()
             await scene.acknowledged(1)
             print(f"\n{time.monotonic() - freed:.1f} s from room on the disk to the next report")
         well_behaved(scene, before)
 
+    def give_back(self) -> None:
+        self.disk.free()
 
-def said_by_the_server(house: House) -> None:
+
+def said_by_the_server(house: House, says: str) -> None:
     """An operator is told what is wrong, and when to come again."""
     with contextlib.closing(house.office()) as office:
         ready = office.get("/readyz")
         assert ready.status_code == 503
-        assert "free disk space" in ready.text
+        assert says in ready.text
         asked = office.post("/api/v1/tokens", json={"who": "ada", "why": "x", "labels": {}, "uses": 1, "expires_s": 9})
         assert (asked.status_code, int(asked.headers["retry-after"]) > 0) == (503, True), asked.text
         assert office.get("/healthz").status_code == 200
@@ -76,13 +83,73 @@ def one_server(house: House) -> list[int]:
     return [httpx.URL(house.home.read_address()["devices"]).port or 0]
 
 
-def test_a_full_disk_stops_everything_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_stops_everything_and_loses_nothing(pytestconfig: pytest.Config) -> None:
     with disk_of("tmpfs", 24) as disk, house_in(disk.path) as house:
-        run(house, one_server(house), 24, 1, Filling(disk, 20, 1))
+        run(house, one_server(house), 24, Filling(disk, 20, 1), pytestconfig)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-def test_a_disk_that_is_full_again_and_again(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_disk_that_is_full_again_and_again(kind: str, pytestconfig: pytest.Config) -> None:
     with disk_of(kind, 48) as disk, house_in(disk.path) as house:
-        run(house, one_server(house), 80, request.config.getoption("--seed") or 1, Filling(disk, 300, 5))
+        run(house, one_server(house), 80, Filling(disk, 300, 5), pytestconfig)
+
+
+class StoreFilling(Filling):
+    """Fills the disk of the store under the log; PostgreSQL may end on it, and is started again once there is room."""
+
+    def __init__(self, disk: Disk, refusals: int, many: int, store: PostgresqlServer) -> None:
+        super().__init__(disk, refusals, many)
+        self.store = store
+        self.says = "the log"  # takes nothing, or cannot be reached: PostgreSQL does either
+
+    def give_back(self) -> None:
+        super().give_back()
+        if self.store.process.poll() is not None:
+            print("\nPostgreSQL had ended")
+            self.store.start()
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_postgresql_stops_everything_and_loses_nothing(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    with contextlib.ExitStack() as stack:
+        disk = stack.enter_context(disk_of("tmpfs", 160))
+        store = make_store("postgresql", places=[disk.path / "pg"])
+        stack.callback(store.close)
+        assert isinstance(store, PostgresqlServer)
+        house = stack.enter_context(house_in(tmp_path, store))
+        house.controller()
+        house.office().close()
+        run(house, house.collectors(2), 240, StoreFilling(disk, 200, 2, store), pytestconfig)
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_node_of_nats_stops_nothing(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    with contextlib.ExitStack() as stack:
+        disks = [stack.enter_context(disk_of("tmpfs", 64)) for _ in range(NODES)]
+        store = make_store("nats", places=[disk.path / "js" for disk in disks])
+        stack.callback(store.close)
+        assert isinstance(store, NatsCluster)
+        house = stack.enter_context(house_in(tmp_path, store))
+        house.controller()
+        house.office().close()
+
+        async def story(scene: Scene) -> None:
+            for number, disk in enumerate(disks[:2]):
+                await scene.acknowledged(3)
+                await asyncio.to_thread(disk.fill)
+                filled = time.monotonic()
+                await scene.acknowledged(10)
+                print(f"\n{time.monotonic() - filled:.1f} s with a full node until ten more reports")
+                assert not scene.over, "the rollout was over too soon"
+                disk.free()
+                await asyncio.to_thread(restart, number)
+
+        def restart(number: int) -> None:
+            store.kill(number)
+            store.start(number)
+            house.until(lambda: all(map(store.healthy, range(NODES))))
+
+        run(house, house.collectors(2), 100, story, pytestconfig)

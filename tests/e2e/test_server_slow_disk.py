@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 from tests.disks import Disk, disk_of
@@ -52,16 +51,16 @@ class Hanging:
 
 @pytest.mark.slow
 def test_a_disk_that_hangs_leaves_nobody_waiting_and_loses_nothing(
-    tmp_path: Path, request: pytest.FixtureRequest
+    pytestconfig: pytest.Config,
 ) -> None:
     with disk_of("ext4", 48) as disk, house_in(disk.path) as house:
-        run(house, one_server(house), 60, request.config.getoption("--seed") or 1, Hanging(disk, 300, 3))
+        run(house, one_server(house), 60, Hanging(disk, 300, 3), pytestconfig)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stop_s", "go_s"), [(0.3, 0.05), (4.0, 0.5)], ids=["slow", "very slow"])
 def test_a_slow_disk_makes_everything_slow_and_nothing_wrong(
-    tmp_path: Path, stop_s: float, go_s: float, request: pytest.FixtureRequest
+    stop_s: float, go_s: float, pytestconfig: pytest.Config
 ) -> None:
     with disk_of("ext4", 48) as disk, house_in(disk.path) as house:
 
@@ -72,4 +71,4 @@ def test_a_slow_disk_makes_everything_slow_and_nothing_wrong(
                 assert not scene.over, "the rollout was over too soon"
             well_behaved(scene, before)
 
-        run(house, one_server(house), 60, request.config.getoption("--seed") or 1, story)
+        run(house, one_server(house), 60, story, pytestconfig)

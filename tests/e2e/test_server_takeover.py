@@ -58,38 +58,37 @@ def rounded(gaps: list[float]) -> list[float]:
     return [round(gap, 2) for gap in gaps]
 
 
-def killed_under_load(house: House, kills: int, seed: int, terms: Terms | None = None) -> None:
+def killed_under_load(house: House, kills: int, config: pytest.Config, terms: Terms | None = None) -> None:
     house.controller()
     house.office().close()
     house.standby()
     ports = house.collectors(2 if kills > FEW or house.store else 1)
-    run(house, ports, 12 * kills + (340 if terms else 4), seed, Killing(kills), terms)
+    run(house, ports, 12 * kills + (340 if terms else 4), Killing(kills), config, terms)
 
 
-def test_whoever_is_killed_under_load_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+def test_whoever_is_killed_under_load_nothing_is_lost_or_doubled(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     with house_in(tmp_path) as house:
-        killed_under_load(house, FEW, FEW)
+        killed_under_load(house, FEW, pytestconfig)
 
 
 @pytest.mark.slow
-def test_many_kills(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_many_kills(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """As many as `--kills` says, at the moments of `--seed`."""
-    kills = request.config.getoption("--kills") or MANY
     with house_in(tmp_path) as house:
-        killed_under_load(house, kills, request.config.getoption("--seed") or kills)
+        killed_under_load(house, pytestconfig.getoption("--kills") or MANY, pytestconfig)
 
 
 @pytest.mark.slow
-def test_kills_while_the_statistical_rule_opens_large_rings(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_kills_while_the_statistical_rule_opens_large_rings(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     with house_in(tmp_path) as house:
-        killed_under_load(house, FEW, request.config.getoption("--seed") or FEW, STATISTICAL)
+        killed_under_load(house, FEW, pytestconfig, STATISTICAL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["postgresql", "nats"])
-def test_a_standby_takes_over_on_every_store(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
+def test_a_standby_takes_over_on_every_store(tmp_path: Path, store: str, pytestconfig: pytest.Config) -> None:
     with house_in(tmp_path, store) as house:
-        killed_under_load(house, FEW, request.config.getoption("--seed") or FEW)
+        killed_under_load(house, FEW, pytestconfig)
 
 
 class Pausing(Killing):
@@ -116,12 +115,14 @@ class Pausing(Killing):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["postgresql", "nats"])
-def test_a_controller_that_was_paused_grants_nothing_when_it_wakes(tmp_path: Path, store: str) -> None:
+def test_a_controller_that_was_paused_grants_nothing_when_it_wakes(
+    tmp_path: Path, store: str, pytestconfig: pytest.Config
+) -> None:
     with house_in(tmp_path, store) as house:
         house.controller()
         house.office().close()
         house.standby()
-        run(house, house.collectors(2), 60, 1, Pausing(2))
+        run(house, house.collectors(2), 60, Pausing(2), pytestconfig)
 
 
 class StoreKilling:
@@ -159,10 +160,10 @@ class StoreKilling:
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["postgresql", "nats"])
 def test_a_store_that_is_killed_under_load_loses_nothing(
-    tmp_path: Path, store: str, request: pytest.FixtureRequest
+    tmp_path: Path, store: str, pytestconfig: pytest.Config
 ) -> None:
     with house_in(tmp_path, store) as house:
         house.controller()
         house.office().close()
         house.standby()
-        run(house, house.collectors(2), 100, request.config.getoption("--seed") or 1, StoreKilling(NODES))
+        run(house, house.collectors(2), 100, StoreKilling(NODES), pytestconfig)

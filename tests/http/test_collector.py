@@ -126,6 +126,35 @@ def test_devices_are_served_through_a_collector(world: World, first: list[str]) 
     assert (found.evidence.exposed, found.evidence.confirmed) == (1, 1)
 
 
+def test_what_a_paused_controller_does_not_answer_goes_to_the_one_that_has_taken_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes every connection and says nothing; nobody waits for it any longer than until there is another."""
+    monkeypatch.setattr(collector, "LINE_S", httpx.Timeout(3600))
+    monkeypatch.setattr(collector, "PATIENCE_S", 3600)
+    token = world.token()
+
+    async def scene() -> None:
+        async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        paused = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        known = [f"http://127.0.0.1:{paused.sockets[0].getsockname()[1]}"]
+        app = CollectorApp(known, TOKEN, world.secrets, world.home.repository)
+        work = asyncio.create_task(app.run())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://collector") as client:
+            asked = asyncio.create_task(client.post("/v1/enrol", json=enrolment(token)))
+            await asyncio.sleep(0.3)
+            assert not asked.done()
+            known[0] = str(world.operators.base_url)
+            assert (await asyncio.wait_for(asked, 60)).status_code == 200
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        paused.close()
+
+    asyncio.run(scene())
+
+
 def test_a_collector_that_reaches_nobody_says_when_to_ask_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "PATIENCE_S", 0.5)
 

@@ -50,6 +50,8 @@ PATIENCE_S = 8.0
 LINE_S = httpx.Timeout(3.0, connect=1.0)
 """A controller that hangs, or a network that swallows everything, leaves time to try the next one."""
 AGAIN_S = 0.2
+LOOK_AGAIN_S = 0.2
+"""While a controller does not answer, it is looked so often whether another has taken its place."""
 
 
 @dataclass(slots=True)
@@ -204,15 +206,28 @@ class CollectorApp:
                 self._queue.extendleft(reversed(some))
                 await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.5))  # not all lines at once
 
+    async def _post(self, client: httpx.AsyncClient, body: bytes) -> httpx.Response | None:
+        """Ask a controller; None as soon as another has taken the place of one that has not answered yet.
+
+        A controller that is paused takes messages and says nothing: to wait for it would cost more than the takeover.
+        """
+        turn = self._turn % len(self._controllers)
+        asked_of = self._controllers[turn]
+        headers = {"authorization": f"Bearer {self._token}"}
+        asked = asyncio.ensure_future(client.post(asked_of + FORWARD_PATH, content=body, headers=headers))
+        try:
+            while not (await asyncio.wait({asked}, timeout=LOOK_AGAIN_S))[0]:
+                if self._controllers[turn] != asked_of:
+                    return None
+            return asked.result()
+        finally:
+            asked.cancel()
+
     async def _send(self, client: httpx.AsyncClient, some: Sequence[_Waiting]) -> bool:
         body = encoder.encode([one.asked for one in some])
         with contextlib.suppress(httpx.HTTPError, msgspec.MsgspecError):
-            found = await client.post(
-                self._controllers[self._turn % len(self._controllers)] + FORWARD_PATH,
-                content=body,
-                headers={"authorization": f"Bearer {self._token}"},
-            )
-            if found.status_code == 200:
+            found = await self._post(client, body)
+            if found is not None and found.status_code == 200:
                 for one, answer in zip(some, answered.decode(found.content), strict=True):
                     if not one.answer.done():
                         one.answer.set_result(answer)
