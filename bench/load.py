@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench._scale_page import put, table
 from bench.rows import Row
 from tidegate.cli.swarm_board import Board
 from tidegate.cli.swarm_client import allow_files
@@ -29,9 +30,8 @@ MESSAGE_BYTES = 300 + 250
 
 
 def rows(*, full: bool = False, write: bool = False) -> list[Row]:
-    """Load a server steadily for a minute, or (`full`) ten, and once with more than it takes in."""
-    del write
-    seconds = STEADY_FULL_S if full else STEADY_S
+    """Load a server steadily for a minute, or (`full`, `write`) ten, and once with more than it takes in."""
+    seconds = STEADY_FULL_S if full or write else STEADY_S
     first, steady = _loaded([Load(WARM, 128, 0.0), Load(seconds * PER_S, 128, PER_S)], most_s=2 * seconds + 240)
     (herd,) = _loaded([Load(HERD, HERD_CONNECTIONS, 0.0)], most_s=300)
     slope = 60 * steady.slope_bytes_per_s / 1e6
@@ -39,7 +39,7 @@ def rows(*, full: bool = False, write: bool = False) -> list[Row]:
     took_s = max(part.seconds for part in steady.played)
     away, untold = (sum(getattr(part, name) for part in herd.played) for name in ("away", "away_untold"))
     memory = herd.memory_bytes
-    return [
+    found = [
         Row(f"intake memory slope, {seconds} s of {confirmed / took_s:,.0f} devices/s", slope, "MB/min",
             "all messages, kept", 60 * PER_S * MESSAGE_BYTES / 1e6),
         Row("memory after that", steady.memory_bytes[-1] / 1e6, "MB", f"after {WARM:,} devices at once",
@@ -51,6 +51,18 @@ def rows(*, full: bool = False, write: bool = False) -> list[Row]:
         Row("overload: memory at its most", max(memory) / 1e6, "MB", "a third into it",
             memory[len(memory) // 3] / 1e6),
     ]  # fmt: skip
+    if write:
+        put("load", tabled(found))
+    return found
+
+
+def tabled(found: Sequence[Row]) -> str:
+    """Write the rows for docs/scale.md."""
+    rows = [
+        (row.name, f"{_short(row.value)} {row.unit}", f"{row.reference}: {_short(row.reference_value)}")
+        for row in found
+    ]
+    return table(("", "figure", "against"), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +104,7 @@ def _loaded(loads: Sequence[Load], most_s: float) -> list[Watched]:
             ]
             found.append(watch(stage, parts, Board(board, processes), lambda _: None))
     return found
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

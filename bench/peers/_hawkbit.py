@@ -21,7 +21,7 @@ from bench.peers._postgres import Postgres
 from bench.peers._sources import sources
 
 VERSION = "0.9.0"
-"""The newest that Java 17 builds and runs from what Maven Central has."""
+"""Of June 2025. Later ones (1.0.4, 1.1.0) ask for libraries that Maven Central did not have everywhere."""
 UNUSED = ("hawkbit-mcp", "hawkbit-sdk", "hawkbit-simple-ui", "hawkbit-ui")
 BUILD_S = 1800
 TOKEN = "bench"
