@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from types import SimpleNamespace as Some
@@ -81,11 +82,14 @@ def test_the_gates_page_shows_hostile_content_as_text() -> None:
 
 def test_a_timelines_page_shows_hostile_content_as_text() -> None:
     exposure = {"device": EVIL, "device_id": EVIL, "leased_ms": 1, "ended_ms": 2, "rollout": EVIL, "release": EVIL}
+    text = json.dumps({"kind": "release", "digest": EVIL, "component": EVIL, "version": EVIL})
     account: dict[str, Any] = {
         "type": "x", "subject": {"kind": EVIL, "name": EVIL}, "made_ms": 1, "log_events": 2, "key": EVIL,
         "checkpoint": sign_checkpoint(Checkpoint("ledger.example", 0, bytes(32)), LEDGER).decode(),
         "exposures": [{**exposure, "exposed": exposed, "outcome": EVIL} for exposed in (True, False)],
-        "records": [{"at_ms": 1, "sentence": EVIL, "entry": EVIL}, {"at_ms": 2, "sentence": EVIL}],
+        "records": [
+            {"at_ms": 1, "sentence": EVIL, "entry": EVIL, "text": text}, {"at_ms": 2, "sentence": EVIL, "text": text},
+        ],
     }  # fmt: skip
     _read(timeline_page(account), 10)
 
