@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,47 @@ def test_what_is_no_import_is_refused(still: World, body: bytes, refuses: Any) -
     with refuses(still, 400, "the import is no file of arrays") as replies:
         for path in ("/api/v1/inventory/labels", "/api/v1/inventory/devices"):
             replies.append(still.operators.post(path, content=body, params={"who": "ada"}))
+
+
+def packed(**arrays: Any) -> bytes:
+    into = io.BytesIO()
+    np.savez_compressed(into, allow_pickle=False, **arrays)
+    return into.getvalue()
+
+
+def said_larger(data: bytes) -> bytes:
+    """A file whose array says that it has a trillion rows."""
+    with zipfile.ZipFile(io.BytesIO(data)) as old:
+        inside = {name: old.read(name) for name in old.namelist()}
+    inside["rows.npy"] = inside["rows.npy"].replace(b"'shape': (3,), }             ", b"'shape': (1000000000000,), } ")
+    into = io.BytesIO()
+    with zipfile.ZipFile(into, "w") as new:
+        for name, body in inside.items():
+            new.writestr(name, body)
+    return into.getvalue()
+
+
+THREE = {"sets": np.frombuffer(b"[{}]", np.uint8), "numbers": np.zeros(3, np.int32), "lines": np.arange(3)}
+BOMBS = {
+    "unpacks to": packed(**THREE, rows=np.zeros(30_000_000, np.int64)),
+    "rows, more than this fleet can have": packed(**THREE, rows=np.zeros(2_000_000, np.int8)),
+    "which is no part of one": packed(**THREE, rows=np.arange(3), more=np.zeros(9)),
+    "rows is said to be larger than it is": said_larger(packed(**THREE, rows=np.arange(3))),
+}
+
+
+@pytest.mark.parametrize("sentence", BOMBS)
+def test_what_would_unpack_to_more_than_a_fleet_can_need_is_refused_packed(
+    still: World, sentence: str, refuses: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpack(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was unpacked")
+
+    monkeypatch.setattr("tidegate.api.inventory.np.load", unpack)
+    assert len(BOMBS[sentence]) < 1 << 20
+    with refuses(still, 400, sentence) as replies:
+        for path in ("/api/v1/inventory/labels", "/api/v1/inventory/devices"):
+            replies.append(still.operators.post(path, content=BOMBS[sentence], params={"who": "ada"}))
 
 
 def test_labels_of_many_are_one_act_in_columns() -> None:

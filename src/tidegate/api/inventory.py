@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from tidegate.api.array_file import check_arrays
 from tidegate.api.reading import labels_of, number_of, who_of
 from tidegate.control.inventory import classes, label_counts, write_parquet
 from tidegate.control.joining import MOST_AT_ONCE, join
@@ -29,7 +30,10 @@ from tidegate.log.events import Event
 
 MOST_CLASSES = 10_000
 MOST_BYTES = 2 * 1024**3
+SPARE_BYTES, DEVICE_BYTES, SPARE_ROWS = 64 << 20, 640, 1_000_000
+"""What an import unpacks to: more than the labels of every enrolled device take, and of a million besides."""
 ID, KEY = 16, 32
+NAMES = frozenset({"sets", "numbers", "lines", "ids", "keys", "rows"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,13 @@ async def _brought(request: Request) -> Brought:
                 if size > MOST_BYTES:
                     raise BadInput(f"an import is at most {MOST_BYTES:,} bytes; cut the file in two")
                 file.write(part)
-        return await asyncio.to_thread(_read, name)
+        return await asyncio.to_thread(_read, name, len(request.app.state.office.controller.state.devices))
     finally:
         os.unlink(name)
 
 
-def _read(name: str) -> Brought:
+def _read(name: str, enrolled: int) -> Brought:
+    check_arrays(name, NAMES, min(MOST_BYTES, SPARE_BYTES + DEVICE_BYTES * enrolled), enrolled + SPARE_ROWS)
     try:
         with np.load(name, allow_pickle=False) as found:
             sets = msgspec.json.decode(found["sets"].tobytes(), type=list[dict[str, str | None]])

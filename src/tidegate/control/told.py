@@ -65,6 +65,8 @@ def tell(events: Sequence[Event], state: ServerState, meters: Meters) -> None:
                 )
             case Act():
                 safe = {key: event.body[key] for key in _SAFE if key in event.body}
+                if isinstance(devices := event.body.get("devices"), int):  # how many, and never which
+                    safe["devices"] = devices
                 log.info("act", act=event.what, who=event.who, why=event.why, **safe)
             case _:
                 log.debug(type(event).__name__.lower(), device=getattr(event, "index", None))
