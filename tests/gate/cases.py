@@ -92,6 +92,7 @@ class Case:
     deactivate: str = DEACTIVATE
     older: tuple[str, ...] = (ACTIVATE,)
     soak_s: int = 1
+    probe: tuple[str, ...] = ("test", "-e", "{work}/active")
     words: tuple[str, ...] = ()
     """More words for the activation program."""
     more: dict[str, str] = field(default_factory=lambda: {})
@@ -118,7 +119,7 @@ def edition(place: Path, case: Case, version: str, records: list[str], activate:
         seq=1,
         driver="command",
         payload=describe_payload(data),
-        health=Health(case.soak_s, probes=(Probe("active", ("test", "-e", "{work}/active")),)),
+        health=Health(case.soak_s, probes=(Probe("active", case.probe),)),
         activate=("sh", "{current}/activate", "{work}", *case.words),
         deactivate=("sh", "{current}/deactivate", "{work}"),
     )

@@ -8,6 +8,7 @@ import shutil
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def content(place: Path, lines: list[str]) -> Path:
     return place
 
 
-def tried(place: Path, lines: list[str], *only: str) -> tuple[set[str], list[str]]:
+def tried(
+    place: Path, lines: list[str], *only: str, change: Callable[[bytes], bytes] = bytes
+) -> tuple[set[str], list[str]]:
     """Put signatures through the gate (or some checks) against the good ones; give what failed, and what it says."""
     for name, mark in MARKS.items():
         (place / "planted").mkdir(exist_ok=True)
@@ -54,7 +57,9 @@ def tried(place: Path, lines: list[str], *only: str) -> tuple[set[str], list[str
         baselines=(content(place / "baseline", GOOD),),
         driver="clamav",
     )
-    with trial_of(content(place / "candidate", lines), wanted) as trial:
+    candidate = content(place / "candidate", lines)
+    (candidate / "sig.ndb").write_bytes(change((candidate / "sig.ndb").read_bytes()))
+    with trial_of(candidate, wanted) as trial:
         results = run_checks(trial, choose(load_checks(), list(only), []))
     return {each.check for each in results if each.result == FAILED}, refusal(results)
 
@@ -88,6 +93,49 @@ def test_a_defective_release_is_refused_with_its_line(
 ) -> None:
     failed, said = tried(tmp_path, lines, *only)
     assert failed == {only[-1]} and any(line.startswith(says) for line in said), said
+
+
+@CLAMAV
+@pytest.mark.parametrize(
+    ("change", "only", "says"),
+    [
+        (lambda data: data[:-13], ("schema",), "schema: sig.ndb:2: the file ends within a line, as if it had been cut"),
+        (lambda data: b"\xef\xbb\xbf" + data, ("schema",), "schema: sig.ndb:1: the file begins with a byte order mark"),
+        (
+            lambda data: data.replace(b"Tide.Two", b"Tide.Due"),
+            ("load", "detections"),
+            "detections: sig.ndb: 1 of the 2 rules of content baseline are gone, for they have other names (Tide.Two;",
+        ),
+    ],
+    ids=["cut off, and taken", "a mark", "renamed"],
+)  # fmt: skip
+def test_what_clamav_takes_and_means_something_else_is_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes], only: tuple[str, ...], says: str
+) -> None:
+    failed, said = tried(tmp_path, GOOD, *only, change=change)
+    assert failed == {only[-1]} and said[0].startswith(says), said
+
+
+@CLAMAV
+@pytest.mark.parametrize(
+    ("name", "text", "only", "says"),
+    [
+        ("x.cbc", "ClamBCafhm\n", ("load",), "load: x.cbc: "),
+        (
+            "a.yar",
+            'rule letters { strings: $a = "ordinary letter" condition: $a }\n',
+            ("load", "benign"),
+            "benign: a.yar:1: rule letters takes the benign file",
+        ),
+    ],
+)
+def test_a_file_beside_the_signatures_is_named(
+    tmp_path: Path, name: str, text: str, only: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / name).write_text(text)
+    failed, said = tried(tmp_path, GOOD, *only)
+    assert failed == {only[-1]} and said[0].startswith(says), said
 
 
 @CLAMAV

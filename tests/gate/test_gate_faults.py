@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.gate.cases import ACTIVATE, FAULTS, SETTINGS, Case, failed, try_case
+from tests.gate.cases import ACTIVATE, DEACTIVATE, FAULTS, SETTINGS, Case, everything, failed, try_case
 
 from tidegate.gate.port import load_checks
 from tidegate.gate.report import refusal
+from tidegate.gate.settings import Staging
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -77,3 +78,67 @@ def test_what_activation_writes_outside_is_told_even_if_it_is_taken_away_again(t
     result = try_case(case, tmp_path, "lifecycle")["lifecycle"]
     (told,) = [each.sentence for each in result.findings]
     assert result.result == "WARNED" and "where no rollback looks: /etc/own" in told
+
+
+MORE = {
+    "writes once more each time": (
+        "idempotence",
+        Case(activate=f'{ACTIVATE}echo option >> "$1/conf"\n', deactivate=f'{DEACTIVATE}rm -f "$1/conf"\n'),
+        "activate:3: a second activation does not work: it writes into its files once more than once: ",
+    ),
+    "a file more each time": (
+        "idempotence",
+        Case(activate=f'{ACTIVATE}touch "$1/state.$(date +%s%N)"\n', deactivate=f'{DEACTIVATE}rm -f "$1"/state.*\n'),
+        "activate:3: a second activation does not work: it leaves more files behind than once: ",
+    ),
+    "health that lies": (
+        "lifecycle",
+        Case(probe=("true",)),
+        "health after that does not work: active: healthy although it has been deactivated",
+    ),
+    "a deactivation that does nothing": (
+        "lifecycle",
+        Case(deactivate="exit 0\n"),
+        "health after that does not work: active: healthy although it has been deactivated",
+    ),
+    "takes the device's files away": (
+        "lifecycle",
+        Case(activate=f"{ACTIVATE}rm -rf /tmp/watch/*\n"),
+        "deactivate: getting rid of it does not work: files of the device's own are gone or changed: /tmp/watch/",
+    ),
+    "the rollback leaves something running": (
+        "upgrade",
+        Case(activate=f'{ACTIVATE}if [ ! -e "$1/pid" ]; then sleep 600 >/dev/null 2>&1 & echo $! > "$1/pid"; fi\n',
+             deactivate=f'{DEACTIVATE}kill "$(cat "$1/pid")"\nrm -f "$1/pid"\n'),
+        "deactivate: the rollback to channel old0 does not work: still running after deactivation: sleep 600",
+    ),
+    "the rollback leaves a file outside": (
+        "upgrade",
+        Case(activate=f"{ACTIVATE}touch /etc/own.conf\n", deactivate=f"{DEACTIVATE}rm -f /etc/own.conf\n"),
+        "the rollback to channel old0 does not work: still there after deactivation: /etc/own.conf",
+    ),
+    "a type that no file is of": (
+        "schema",
+        Case(schema={"name": "pipe", "files": "*.txt", "fields": 20}),
+        "schema.json:1: type pipe is declared for *.txt, and no such file holds a record",
+    ),
+    "a record twice": (
+        "schema",
+        Case(records=[*everything(), everything()[3]]),
+        "content.chn:22: the record is the same as the one in content.chn:5",
+    ),
+}  # fmt: skip
+"""Further releases that one check alone catches: (check, the release, what it says)."""
+
+
+@pytest.mark.parametrize("what", MORE)
+def test_more_faults_are_caught_by_the_check_for_them(what: str, tmp_path: Path) -> None:
+    check, case, says = MORE[what]
+    results = try_case(case, tmp_path, check)
+    lines = refusal([results[check]])
+    assert failed(results) == {check} and lines[0].startswith(f"{check}: {says}"), lines
+
+
+def test_probes_that_notice_nothing_can_be_allowed(tmp_path: Path) -> None:
+    allowed = replace(SETTINGS, staging=Staging(health_must_notice=False))
+    assert failed(try_case(Case(probe=("true",), settings=allowed), tmp_path, "lifecycle")) == set()

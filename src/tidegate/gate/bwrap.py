@@ -32,7 +32,14 @@ def words(job: Job, rules: int, bwrap: str, also: Sequence[Path]) -> list[str]:
     root = os.geteuid() == 0
     words = ["prlimit", *(f"--{name}={value}" for name, value in bounds.items()), "--", bwrap]
     words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-    words += ["--die-with-parent", "--new-session", "--hostname", "gate", "--cap-drop", "ALL"]
+    words += [
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        f"device-{random.randrange(10**6)}",
+        "--cap-drop",
+        "ALL",
+    ]
     if root:
         words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
     else:

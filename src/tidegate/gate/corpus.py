@@ -1,4 +1,4 @@
-"""Files that content is tried on: benign corpora, planted samples, and inputs made to be unpleasant."""
+"""Files that content is tried on: below which directory, which ones, and where they stand in the sandbox."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from tidegate.gate.needed import is_needed
 
 SYSTEM_PLACES = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec", "/usr/share")
 MB = 1 << 20
-LARGE_MB = 32
-"""An input that is larger than most: what is slow on large files alone is seen on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,50 +113,3 @@ def shards(files: Sequence[tuple[str, int]], count: int) -> list[list[tuple[str,
         parts[least].append(entry)
         sizes[least] += entry[1] + 4096
     return [part for part in parts if part]
-
-
-def unpleasant(directory: Path, words: Sequence[bytes], size: int = 128 * 1024) -> Corpus:
-    """Write inputs that are hard on an interpreter: empty, constant, endless, full of the content's own words.
-
-    Args:
-        directory: is made.
-        words: texts that the content looks for, which keep it busy when they stand everywhere.
-        size: bytes of each.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    noise = b"".join(hashlib.sha256(i.to_bytes(4, "big")).digest() for i in range(size // 32))
-    made = {
-        "empty": b"",
-        "one-byte": b"\0",
-        "zeros": bytes(size),
-        "ones": b"\xff" * size,
-        "letter-a": b"a" * size,
-        "digits": b"0123456789" * (size // 10),
-        "spaces": b" " * size,
-        "no-newline": b"x" * size,
-        "newlines": b"\n" * size,
-        "brackets": b"([{<" * (size // 4),
-        "slashes": b"/../" * (size // 4),
-        "noise": noise,
-        "utf-16": ("wide " * (size // 10)).encode("utf-16"),
-        "bad-utf-8": b"\xc0\xaf\xed\xa0\x80" * (size // 5),
-        "elf-header": b"\x7fELF" + b"\xff" * 2048,
-        "pe-header": b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0" + b"\xff" * 2048,
-        "zip-header": b"PK\3\4" + b"\xff" * 2048,
-        "fields": b"|".join([b"a" * 32] * (size // 33)) + b"!",
-        "a-and-an-end": b"a" * 40 + b"!\n",
-    }
-    joined = b" ".join(words)[: size * 2]
-    if joined:
-        made["own-words"] = joined + b"\n"
-        made["own-words-often"] = (joined * (1 + size // len(joined)))[: size * 2]
-        starts = b"".join(word[: max(len(word) // 2, 4)] for word in words)[:size] or b"x"
-        made["own-words-broken-off"] = (starts * (1 + size // len(starts)))[:size]
-    for name, data in made.items():
-        (directory / name).write_bytes(data)
-    with (directory / "large").open("wb") as file:  # takes no room on the disk
-        file.truncate(LARGE_MB * MB)
-    found = directory_corpus("unpleasant inputs", directory, "/unpleasant")
-    parts = [hashlib.sha256(data).digest() for data in made.values()]
-    digest = hashlib.sha256(b"".join([*parts, bytes([LARGE_MB])])).hexdigest()
-    return Corpus(found.name, found.root, found.inside, found.files, digest)

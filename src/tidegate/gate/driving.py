@@ -23,6 +23,7 @@ WRITABLE = (
 )  # fmt: skip
 """Where a release could write on a device besides its own directory: here it may, and what is left there is seen."""
 _CURRENT = "{current}/"
+MOST_PROGRAM = 1 << 20
 YARA_SETTINGS = {"watch": "/tmp/watch", "quarantine": "/tmp/quarantine", "interval_s": "0.1", "start_s": "90"}
 
 
@@ -84,24 +85,39 @@ def editions_of(*editions: Edition) -> dict[str, tuple[Manifest, Path]]:
     return {edition.digest: (edition.manifest, edition.content) for edition in editions}
 
 
-def judge(
-    came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str], manifest: Manifest
-) -> bool:
+def judge(came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str], edition: Edition) -> bool:
     """Turn the first step that did not go well into a finding; `words` say what each step means. Whether all went."""
     for number, each in enumerate(came):
         if each.kind != "ok":
-            file, line = _program(manifest, each)
+            file, line = _program(edition, each)
             seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}", file=file, line=line)
             return False
     return len(came) == len(steps)
 
 
-def _program(manifest: Manifest, came: Came) -> tuple[str, int]:
-    """Give the payload's own program that a step ran, and the line that it complains of; "" and 0 where it has none."""
-    what = came.step.what
+def _program(edition: Edition, came: Came) -> tuple[str, int]:
+    """Give the payload's own program that a step ran, and the line that it complains of, or that names a path that the
+    complaint names; "" and 0 where it has none."""
+    what, manifest = came.step.what, edition.manifest
     programs = {"activate": manifest.activate, "deactivate": manifest.deactivate, "quiet": manifest.deactivate,
-                "outside": manifest.activate, "left": manifest.deactivate}  # fmt: skip
+                "outside": manifest.activate, "left": manifest.deactivate, "same": manifest.activate,
+                "unwell": [word for probe in manifest.health.probes for word in probe.command]}  # fmt: skip
     words = programs.get(what, ())
     name = next((word.removeprefix(_CURRENT) for word in words if word.startswith(_CURRENT)), "")
     complained = re.search(rf"{re.escape(name)}: (?:line )?(\d+):", came.said) if name else None
-    return name, int(complained[1]) if complained else 0
+    return name, int(complained[1]) if complained else _line_naming(edition.content, name, came.said)
+
+
+def _line_naming(root: Path, name: str, said: str) -> int:
+    """Give the line of a payload's program that names a path that is said, or how its name begins; else 0."""
+    path = root / name
+    parts = [Path(word).name for word in re.findall(r"/[^\s,;:]+", said)]
+    # Not a link, which could lead to this machine's own files.
+    if not name or path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PROGRAM:
+        return 0
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    for part in (*parts, *(re.split(r"[.\d]", part)[0] for part in parts)):
+        for number, line in enumerate(lines, start=1):
+            if part and part in line:
+                return number
+    return 0

@@ -24,6 +24,7 @@ _QUIET = ("--official-db-only=no", "--max-filesize=64M", "--max-scansize=256M", 
 _LINE = re.compile(r"at line (\d+)")
 _YARA = re.compile(r"yyerror\(\): (?:\S*?payload/)?(\S+) line (\d+) ([^\n]*)")
 _SKIPPED = re.compile(r"skipping YARA\.(\w+)")
+_UNSIGNED = "it leaves the file out: its bytecode is not signed"
 _FILE = re.compile(r"Can't load \S*?payload/(\S+?):")
 
 
@@ -66,6 +67,8 @@ class ClamavInterpreter(CommandInterpreter):
         if not self.content_files(payload):
             return Loaded(False, sentence="the payload holds no signatures that ClamAV knows by their suffix")
         found = super().load(payload)
+        if found.sentence == _UNSIGNED:
+            return replace(found, file=next((n for n in self.content_files(payload) if n.endswith(".cbc")), ""))
         skipped = _SKIPPED.search(found.sentence)
         if skipped is None:
             return found
@@ -82,7 +85,8 @@ class ClamavInterpreter(CommandInterpreter):
         path, colon, rest = line.rpartition(": ")
         if not colon or not rest.endswith(" FOUND"):
             return None
-        return Match(path, rest.removesuffix(" FOUND").removesuffix(".UNOFFICIAL"))
+        # As it stands in the payload: what it finds by a rule of YARA's language it calls YARA.NAME.
+        return Match(path, rest.removesuffix(" FOUND").removesuffix(".UNOFFICIAL").removeprefix("YARA."))
 
     def _taken(self, ran: Ran) -> Loaded:
         loaded = super()._taken(ran)
@@ -103,4 +107,6 @@ def _left_out(ran: Ran) -> Loaded | None:
     if _SKIPPED.search(ran.stderr):
         line = next(line for line in ran.stderr.splitlines() if _SKIPPED.search(line))
         return Loaded(False, sentence=f"it leaves the rule out: {line.partition(': ')[2]}")
+    if "skipping load of unsigned bytecode" in ran.stderr:
+        return Loaded(False, sentence=_UNSIGNED)
     return None

@@ -15,10 +15,11 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from tidegate.gate.corpus import Corpus, directory_corpus
+from tidegate.gate.corpus import MB, Corpus, directory_corpus
+from tidegate.gate.programs import android_program, linux_program, managed_program, signed_program, windows_program
 
-_STUB = b"This program cannot be run in DOS mode.\r\r\n$"
-_CODE = bytes.fromhex("554889e54883ec20c745fc00000000eb0a8b45fc83c0018945fc837dfc097ef0b8000000004883c4205dc3")
+LARGE_MB = 128
+"""A benign file that is larger than what a corpus usually holds."""
 _WORDS = b"The tide comes in twice a day, and nobody is surprised by it.\r\n" * 12
 _TEXTS = {
     "batch.bat": '@echo off\r\nset HERE=%~dp0\r\ncopy "%HERE%report.txt" "%USERPROFILE%" >nul\r\n',
@@ -38,12 +39,17 @@ _TEXTS = {
     "document.pdf": "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
     "2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n",
 }
+_SCRIPTS = (
+    "Die Flut kommt zweimal täglich; Überraschungen gibt es nicht. À marée haute, çà et là.",
+    "Прилив приходит дважды в день. Η παλίρροια έρχεται δύο φορές την ημέρα. גאות פעמיים ביום. المد مرتين في اليوم.",
+    "潮は一日に二度満ちる。カモメのむれ。潮水每天涨两次。조수는 하루에 두 번 들어온다.",
+    "น้ำขึ้นวันละสองครั้ง ज्वार दिन में दो बार आता है।",
+)
 _HEADS = {
     "mach-o": "cffaedfe07000001030000000200000001000000",
     "mach-o-fat": "cafebabe0000000101000007",
     "wasm": "0061736d01000000",
     "java.class": "cafebabe00000034000a",
-    "android.dex": "6465780a30333500",
     "compound.doc": "d0cf11e0a1b11ae1",
     "shortcut.lnk": "4c0000000114020000000000c000000000000046",
     "archive.cab": "4d53434600000000",
@@ -70,8 +76,11 @@ def ordinary_corpus(directory: Path) -> Corpus:
     made = ordinary_files()
     for name, data in made.items():
         (directory / name).write_bytes(data)
-    found = directory_corpus("kinds of files", directory, "/ordinary")
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in made.values())).hexdigest()
+    with (directory / "large.img").open("wb") as file:  # takes no room on the disk
+        file.truncate(LARGE_MB * MB)
+    found = directory_corpus("kinds of files", directory, "/ordinary", LARGE_MB)
+    parts = [hashlib.sha256(name.encode() + data).digest() for name, data in made.items()]
+    digest = hashlib.sha256(b"".join([*parts, bytes([LARGE_MB])])).hexdigest()
     return Corpus(found.name, found.root, found.inside, found.files, digest)
 
 
@@ -89,29 +98,19 @@ def ordinary_files() -> dict[str, bytes]:
         "program-64.exe": windows_program(0x8664, 0x22),
         "library.dll": windows_program(0x8664, 0x2022),
     }
-    made |= {"driver.sys": windows_program(0xAA64, 0x22, subsystem=1), "letter.txt.gz": gzip.compress(_WORDS, mtime=0)}
+    made |= {
+        "driver.sys": windows_program(0xAA64, 0x22, subsystem=1),
+        "program-signed.exe": signed_program(windows_program(0x8664, 0x22)),
+        "program-managed.exe": managed_program(),
+        "android.dex": android_program(),
+        "library.so": linux_program(),
+        "letter.txt.gz": gzip.compress(_WORDS, mtime=0),
+        "letter-other-scripts.txt": "\n".join(_SCRIPTS).encode(),
+    }
     made["letter.docx"] = _zip({"[Content_Types].xml": _TEXTS["data.xml"], "word/document.xml": _TEXTS["data.xml"]})
     made["program.jar"] = _zip({"META-INF/MANIFEST.MF": "Manifest-Version: 1.0\r\n", "Tides.class": "\xca\xfe"})
     made["picture.png"] = _png()
     return made
-
-
-def windows_program(machine: int = 0x14C, characteristics: int = 0x102, subsystem: int = 3) -> bytes:
-    """Write a Windows program of two sections that does nothing. Its layout: Microsoft's PE format, COFF and optional
-    headers."""
-    wide = machine != 0x14C
-    optional = struct.pack("<HBBIIIII", 0x20B if wide else 0x10B, 14, 0, 512, 512, 0, 0x1000, 0x1000)
-    optional += struct.pack("<Q", 0x140000000) if wide else struct.pack("<II", 0x2000, 0x400000)
-    optional += struct.pack("<IIHHHHHHIIIIHH", 0x1000, 512, 6, 0, 0, 0, 6, 0, 0, 0x3000, 512, 0, subsystem, 0x160)
-    optional += struct.pack("<QQQQ" if wide else "<IIII", 1 << 20, 4096, 1 << 20, 4096) + struct.pack("<II", 0, 16)
-    optional += bytes(16 * 8)
-    head = b"MZ" + struct.pack("<13H", 0x90, 3, 0, 4, 0, 0xFFFF, 0, 0xB8, 0, 0, 0, 0x40, 0) + bytes(32)
-    head += struct.pack("<I", 0x80) + bytes.fromhex("0e1fba0e00b409cd21b8014ccd21") + _STUB
-    head = head.ljust(0x80, b"\0") + b"PE\0\0"
-    head += struct.pack("<HHIIIHH", machine, 2, 0x5F000000, 0, 0, len(optional), characteristics) + optional
-    for name, address, place, flags in ((b".text", 0x1000, 512, 0x60000020), (b".rdata", 0x2000, 1024, 0x40000040)):
-        head += struct.pack("<8sIIIIIIHHI", name, 512, address, 512, place, 0, 0, 0, 0, flags)
-    return head.ljust(512, b"\0") + _CODE.ljust(512, b"\xcc") + _WORDS[:512]
 
 
 def _zip(entries: Mapping[str, str]) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tidegate.gate.clam_texts import bodies_of, has_bodies
 from tidegate.gate.corpus import Corpus, directory_corpus
-from tidegate.gate.ordinary import windows_program
+from tidegate.gate.programs import windows_program
 from tidegate.gate.sources import Source, hexes_of, texts_of
 
 MOST_RULES = 3000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from tidegate.gate.corpus import Corpus, shards
 from tidegate.gate.interpreters import Match, Scanned
 from tidegate.gate.port import Say
-from tidegate.gate.sources import find_item, line_of
+from tidegate.gate.sources import Source, find_item, line_of
 from tidegate.gate.trial import Edition, Trial, digests
 
 MOST_SUSPECTS = 60
+MOST_TRACED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,14 @@ def _scan(
     )
 
 
+def suspects(trial: Trial, trouble: Sequence[tuple[str, str]], corpora: Sequence[Corpus]) -> list[dict[str, Any]]:
+    """Find the changed content file behind each trouble. Trying takes long where it hangs, so only the first are."""
+    found: list[dict[str, Any]] = []
+    for number, (sample, _) in enumerate(trouble):
+        found.append(suspect(trial, sample, corpora) if number < MOST_TRACED else {"sample": sample})
+    return found
+
+
 def suspect(trial: Trial, sample: str, corpora: Sequence[Corpus]) -> dict[str, Any]:
     """Find the changed content file that an interpreter dies of on a sample, by trying each alone."""
     interpreter = trial.need_interpreter()
@@ -117,6 +126,9 @@ def suspect(trial: Trial, sample: str, corpora: Sequence[Corpus]) -> dict[str, A
     if not interpreter.separable or not 1 <= len(names) <= MOST_SUSPECTS:
         return {"sample": sample}
     places = [(corpus.root, corpus.inside) for corpus in corpora if corpus.inside != "/usr"]
+
+    if len(names) == 1 and all(source.file in names for source in trial.sources.values()):
+        return _first_of(changed, names[0], sample)  # there is no other
 
     def dies(name: str) -> bool:
         part = trial.part_of(trial.candidate, [name])
@@ -128,7 +140,11 @@ def suspect(trial: Trial, sample: str, corpora: Sequence[Corpus]) -> dict[str, A
         guilty = [name for name, died in zip(names, pool.map(dies, names), strict=True) if died]
     if not guilty:
         return {"sample": sample}
-    first = min((s for s in changed.values() if s.file == guilty[0]), key=lambda s: s.line)
+    return _first_of(changed, guilty[0], sample)
+
+
+def _first_of(sources: Mapping[str, Source], file: str, sample: str) -> dict[str, Any]:
+    first = min((s for s in sources.values() if s.file == file), key=lambda s: s.line)
     return {"sample": sample, "file": first.file, "line": first.line, "rule": first.name}
 
 

@@ -83,10 +83,14 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """What a release must bring along so that a rollout can notice that something is wrong."""
+    """What a release must bring along so that a rollout can notice that something is wrong.
+
+    `health_must_notice`: of the manifest's probes one at least must be unhealthy once it has been deactivated.
+    """
 
     least_soak_s: int = 1
     least_steps: int = 2
+    health_must_notice: bool = True
 
 
 @dataclass(frozen=True, slots=True)

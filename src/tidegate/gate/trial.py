@@ -15,7 +15,7 @@ from typing import Any
 from tidegate.core.errors import BadInput
 from tidegate.core.model import Manifest
 from tidegate.gate.cache import Cache
-from tidegate.gate.corpus import Corpus, directory_corpus, system_corpus, unpleasant
+from tidegate.gate.corpus import Corpus, directory_corpus, system_corpus
 from tidegate.gate.damage import Variant, contents
 from tidegate.gate.engine_clamav import ClamavInterpreter
 from tidegate.gate.engine_command import CommandInterpreter
@@ -26,6 +26,7 @@ from tidegate.gate.planting import planted_corpus
 from tidegate.gate.sandbox import Sandbox
 from tidegate.gate.settings import Settings
 from tidegate.gate.sources import Source, read_sources, words_of
+from tidegate.gate.unpleasant import unpleasant
 from tidegate.trust.payload import unpack_payload, verify_payload
 
 
@@ -206,7 +207,8 @@ class Trial:
         """Inputs that are hard on the interpreter."""
         with self._lock:
             words = [word for source in self.changed_sources().values() for word in words_of(source)]
-            return unpleasant(self.work / "unpleasant", words[:400])
+            by_kind = self.need_interpreter().kind != "command"
+            return unpleasant(self.work / "unpleasant", words[:400], by_kind=by_kind)
 
     def part_of(self, edition: Edition, names: Sequence[str]) -> Path:
         """Make a directory with some of an edition's files alone, under their names."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.scanning import suspect, sweep, where
+from tidegate.gate.scanning import suspects, sweep, where
 from tidegate.gate.trial import Trial
 
 MOST_SHOWN = 20
@@ -57,5 +57,5 @@ class BenignCheck:
             seen.fail(sentence, **where(trial, first))
         if len(by_rule) > MOST_SHOWN:
             seen.fail(f"{len(by_rule):,} rules have {len(found.matches):,} false detections altogether")
-        for sample, sentence in found.trouble:
-            seen.fail(sentence, **suspect(trial, sample, corpora))
+        for (_, sentence), place in zip(found.trouble, suspects(trial, found.trouble, corpora), strict=True):
+            seen.fail(sentence, **place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.scanning import suspect, sweep
+from tidegate.gate.scanning import suspects, sweep
 from tidegate.gate.trial import Trial
 
 
@@ -26,5 +26,5 @@ class CrashCheck:
         """Scan them."""
         found = sweep(trial, trial.candidate, [trial.unpleasant], say, "unpleasant inputs")
         seen.figures |= {"inputs": found.files, "bytes": found.bytes}
-        for sample, sentence in found.trouble:
-            seen.fail(sentence, **suspect(trial, sample, [trial.unpleasant]))
+        for (_, sentence), place in zip(found.trouble, suspects(trial, found.trouble, [trial.unpleasant]), strict=True):
+            seen.fail(sentence, **place)

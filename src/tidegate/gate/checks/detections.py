@@ -101,11 +101,15 @@ class DetectionsCheck:
         for match in before.matches:
             held.setdefault(match.sample, set()).add((match.file, match.rule))
         names = {source.name for source in trial.sources.values()}
+        known = {source.name for source in trial.sources_of(baseline).values()}
         retired: set[str] = set()
+        renamed: dict[str, str] = {}
         lost = 0
         told: set[tuple[str, str]] = set()
         for sample, rules in sorted(held.items()):
             if sample in found:
+                fresh = sorted(found[sample] - known)
+                renamed |= {rule: fresh[0] for _, rule in rules if rule not in names and fresh}
                 continue
             alive = sorted(rule for rule in rules if rule[1] in names)
             if sample not in own and not alive:
@@ -124,7 +128,10 @@ class DetectionsCheck:
             seen.warn(f"a planted sample is detected neither by this nor by {baseline.title}", sample=path)
         seen.figures |= {"detected by the baseline": len(held), "lost": lost, "retired rules": sorted(retired)[:100]}
         seen.figures["newly detected"] = len(set(found) - set(held))
-        self._gone(trial, seen, retired)
+        for old, new in sorted(renamed.items())[:MOST_SHOWN]:
+            sentence = f"what {baseline.title} finds as {old} is {new} now: what knows it by its name will miss it"
+            seen.warn(sentence, **where(trial, Match("", new)))
+        self._gone(trial, seen, retired, set(renamed))
 
     def _reason(self, trial: Trial, baseline: Edition, lost: Match) -> tuple[dict[str, Any], str]:
         """Give the place to look at: the rule itself, or what has changed beside it where its own words have not."""
@@ -145,10 +152,12 @@ class DetectionsCheck:
         place = {"file": first.file, "line": first.line, "rule": first.name, "sample": lost.sample}
         return place, f"; that rule is as it was, but {first.name} {says}"
 
-    def _gone(self, trial: Trial, seen: Seen, retired: set[str]) -> None:
+    def _gone(self, trial: Trial, seen: Seen, retired: set[str], renamed: set[str]) -> None:
         """Judge detections that are gone with their rules: some are retired on purpose, many are an accident."""
         own, baseline = trial.settings.detections, trial.baselines[0]
-        gone = sorted(name for name in retired if not any(fnmatchcase(name, pattern) for pattern in own.retired))
+        gone = sorted(
+            name for name in retired | renamed if not any(fnmatchcase(name, pattern) for pattern in own.retired)
+        )
         if retired:
             some, are = ", ".join(sorted(retired)[:5]), "rule is" if len(retired) == 1 else "rules are"
             seen.warn(f"{len(retired)} {are} gone that {baseline.title} has, with what they detected: {some}")
@@ -157,7 +166,8 @@ class DetectionsCheck:
             return
         was = find_item(before, gone[0])
         seen.fail(
-            f"{len(gone)} of the {len(before):,} rules of {baseline.title} are gone, with what they detected"
+            f"{len(gone)} of the {len(before):,} rules of {baseline.title} are gone,"
+            f" {'with what they detected' if retired else 'for they have other names'}"
             f" ({', '.join(gone[:5])}; the first stood in {f'{was.file}:{was.line}' if was else 'it'}):"
             f" {own.may_go:.0%} may go; name those that go on purpose ([detections] retired)",
             file=was.file if was and (trial.candidate.content / was.file).is_file() else "",

@@ -33,8 +33,10 @@ class IdempotenceCheck:
         steps = [
             Step("point", digest),
             Step("activate"),
+            Step("look"),
             Step("point", digest),
             Step("activate"),
+            Step("same"),
             Step("probe", "0"),
             Step("deactivate"),
             Step("deactivate"),
@@ -43,11 +45,12 @@ class IdempotenceCheck:
         ]
         words = {
             1: "activation",
-            3: "a second activation",
-            4: "health after a second activation",
-            5: "deactivation",
-            6: "a second deactivation",
-            7: "activation after that",
-            8: "health after that",
+            4: "a second activation",
+            5: "a second activation",
+            6: "health after a second activation",
+            7: "deactivation",
+            8: "a second deactivation",
+            9: "activation after that",
+            10: "health after that",
         }
-        judge(drive(trial, editions_of(trial.candidate), steps), steps, seen, words, trial.candidate.manifest)
+        judge(drive(trial, editions_of(trial.candidate), steps), steps, seen, words, trial.candidate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.core.wire import plain
+from tidegate.gate.checks.staging import OWN_PROBES
 from tidegate.gate.corpus import directory_corpus
 from tidegate.gate.driving import PROBE_S, Step, drive, editions_of, judge
 from tidegate.gate.port import Say, Seen
@@ -18,6 +19,12 @@ def driver_inputs(trial: Trial) -> list[Any]:
     return [plain(trial.settings.driver), list(trial.settings.read), files, plain(trial.settings.limits)]
 
 
+def _must_notice(trial: Trial) -> bool:
+    """Say whether the manifest's own probes are what tells that the component runs."""
+    manifest, wanted = trial.candidate.manifest, trial.settings.staging.health_must_notice
+    return wanted and manifest.driver not in OWN_PROBES and bool(manifest.activate and manifest.deactivate)
+
+
 class LifecycleCheck:
     """The driver itself, on a device that had nothing."""
 
@@ -29,7 +36,7 @@ class LifecycleCheck:
 
     def inputs(self, trial: Trial) -> Any:
         """The release and the driver's settings."""
-        return [self.name, trial.candidate.digest, driver_inputs(trial)]
+        return [self.name, trial.candidate.digest, driver_inputs(trial), plain(trial.settings.staging)]
 
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
         """Lead the driver through a first install and back."""
@@ -44,6 +51,7 @@ class LifecycleCheck:
             Step("probe", "0"),
             Step("outside"),
             Step("deactivate"),
+            Step("unwell" if _must_notice(trial) else "look"),
             Step("point", ""),
             Step("quiet"),
             Step("left"),
@@ -56,11 +64,12 @@ class LifecycleCheck:
             5: "the sham (a restart that changes nothing)",
             6: "health after the sham",
             8: "deactivation",
-            10: "getting rid of it",
+            9: "health after that",
             11: "getting rid of it",
+            12: "getting rid of it",
         }
         came = drive(trial, editions_of(trial.candidate), steps)
-        judge(came, steps, seen, words, trial.candidate.manifest)
+        judge(came, steps, seen, words, trial.candidate)
         written = next((each.said for each in came if each.step.what == "outside"), "")
         if written:
             seen.warn(f"activation writes outside the component's own directory, where no rollback looks: {written}")

@@ -6,11 +6,12 @@ A payload may bring `schema.json`: {"types": [{"name", "files", "fields", "separ
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
 from typing import Any
 
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
-from tidegate.gate.sources import MOST_TEXT, YARA_SUFFIXES, Source, commented
+from tidegate.gate.sources import BINARY_BYTES, MOST_TEXT, YARA_SUFFIXES, Source, commented
 from tidegate.gate.trial import Trial, digests
 from tidegate.trust.payload import describe_payload
 
@@ -57,6 +58,12 @@ class SchemaCheck:
         for kind in read_schema(root):
             records = records_of(root, kind)
             seen.figures[f"records of {kind.name}"] = len(records)
+            if not records:
+                seen.fail(
+                    f"type {kind.name} is declared for {kind.files}, and no such file holds a record",
+                    file=SCHEMA,
+                    line=schema_line(root, kind.name),
+                )
             given = supplied.get(kind.name)
             if given is not None and given != kind.fields:
                 seen.fail(
@@ -64,7 +71,13 @@ class SchemaCheck:
                     file=SCHEMA,
                     line=schema_line(root, kind.name),
                 )
+            stands: dict[tuple[str, ...], str] = {}
             for record in records:
+                whole = (record.name, *record.fields)
+                if whole in stands:
+                    place = {"file": record.file, "line": record.line, "rule": record.name}
+                    seen.fail(f"the record is the same as the one in {stands[whole]}", **place)
+                stands.setdefault(whole, f"{record.file}:{record.line}")
                 if len(record.fields) != kind.fields:
                     seen.fail(
                         f"the record has {len(record.fields)} fields, type {kind.name} declares {kind.fields}",
@@ -93,10 +106,24 @@ class SchemaCheck:
             data = (root / name).read_bytes()
             if not data.strip(b" \t\r\n\0"):
                 seen.fail("the file is empty, or zeros alone", file=name)
-            elif name.lower().endswith(YARA_SUFFIXES) and (wrong := _text_fault(data, name in holds)):
+            elif wrong := _text_fault(data, name in holds, rules=name.lower().endswith(YARA_SUFFIXES)):
                 seen.fail(wrong[0], file=name, line=wrong[1])
+        self._cut_off(trial, seen)
         self._unread(trial, seen)
         self._twice(trial, seen)
+
+    def _cut_off(self, trial: Trial, seen: Seen) -> None:
+        """Lists that end within a line: the last item may be half of what it was, and still be taken."""
+        for name in trial.content_digests:
+            tail = _last_line(trial.candidate.content / name)
+            if name.lower().endswith(YARA_SUFFIXES) or tail is None:
+                continue
+            line, text = tail
+            before = [_last_line(edition.content / name) for edition in trial.baselines[:1]]
+            if before and before[0] is not None and before[0][1] == text:
+                continue  # it has always ended so
+            say = seen.fail if before and (trial.baselines[0].content / name).is_file() else seen.warn
+            say("the file ends within a line, as if it had been cut off; end the last line", file=name, line=line)
 
     def _unread(self, trial: Trial, seen: Seen) -> None:
         """Content of the baseline's that came along under a name that its interpreter does not read."""
@@ -120,11 +147,14 @@ class SchemaCheck:
         if interpreter.kind != "yara-x":
             return
         known: set[str] = set()
+        before: set[str] = set()
         for edition in trial.baselines[:1]:
+            before = set(trial.sources_of(edition))
             known = {name for name, found in _by_name(trial.sources_of(edition)).items() if len(found) > 1}
         for name, found in _by_name(trial.sources).items():
             if len(found) > 1:
-                first, *rest = found
+                # It was there first where the baseline has it: the other one is at fault.
+                first, *rest = sorted(found, key=lambda source: f"{source.file}:{name}" not in before)
                 say = seen.warn if name in known else seen.fail
                 for other in rest:
                     say(
@@ -141,11 +171,13 @@ class SchemaCheck:
             twins.setdefault(digest, name)
 
 
-def _text_fault(data: bytes, holds_rules: bool) -> tuple[str, int] | None:
-    """Give what is wrong with a file of rules as a text, and its line."""
+def _text_fault(data: bytes, holds_rules: bool, *, rules: bool) -> tuple[str, int] | None:
+    """Give what is wrong with a content file as a text, and its line."""
     for start, what in _MARKS.items():
         if data.startswith(start):
             return f"the file begins with {what}; save it as UTF-8 without one", 1
+    if not rules:
+        return None
     if b"\0" in data:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
         return "the file is text and holds a zero byte: what reads it may stop there", line
@@ -153,6 +185,16 @@ def _text_fault(data: bytes, holds_rules: bool) -> tuple[str, int] | None:
         return None
     line = commented(data.decode(errors="replace"))
     return "the file declares no rule" + ("; what stands in comments is none" if line else ""), line
+
+
+def _last_line(path: Path) -> tuple[int, bytes] | None:
+    """Give number and text of a text file's last line if nothing ends it; None otherwise."""
+    if not path.is_file() or path.stat().st_size > MOST_TEXT:
+        return None
+    data = path.read_bytes()
+    if not data or data.endswith((b"\n", b"\r")) or b"\0" in data[:BINARY_BYTES]:
+        return None
+    return data.count(b"\n") + 1, data.rpartition(b"\n")[2]
 
 
 def _by_name(sources: dict[str, Source]) -> dict[str, list[Source]]:

@@ -16,7 +16,7 @@ class UpgradeCheck:
     name = "upgrade"
     question = "Does it take over from what devices run, and does the rollback bring that back?"
     order = 85
-    needs = ("load",)
+    needs = ("load", "lifecycle")
     alone = False
 
     def inputs(self, trial: Trial) -> Any:
@@ -45,6 +45,10 @@ class UpgradeCheck:
                 Step("point", old),
                 Step("activate"),
                 Step("probe", PROBE_S),
+                Step("deactivate"),
+                Step("point", ""),
+                Step("quiet"),
+                Step("left"),
             ]
             words = {
                 1: f"activation of {edition.title} itself",
@@ -53,8 +57,9 @@ class UpgradeCheck:
                 5: f"health after {edition.title}",
                 7: f"rollback to {edition.title}",
                 8: f"health of {edition.title} after the rollback",
+                9: f"deactivation of {edition.title} after the rollback",
+                11: f"the rollback to {edition.title}",
+                12: f"the rollback to {edition.title}",
             }
-            judge(
-                drive(trial, editions_of(edition, trial.candidate), steps), steps, seen, words, trial.candidate.manifest
-            )
+            judge(drive(trial, editions_of(edition, trial.candidate), steps), steps, seen, words, trial.candidate)
         seen.figures["baselines"] = [edition.title for edition in trial.baselines]

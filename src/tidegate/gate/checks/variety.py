@@ -9,6 +9,8 @@ from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
 from tidegate.gate.trial import Trial
 
+_CLOCK = re.compile(r"\btime\s*\.\s*now\b")
+
 
 class VarietyCheck:
     """Looks for criteria that are never put to the test."""
@@ -56,6 +58,13 @@ class VarietyCheck:
                     "the rule's condition is always true: it tells nothing from anything",
                     file=source.file,
                     line=source.line,
+                    rule=key.rpartition(":")[2],
+                )
+            elif condition and (clock := _CLOCK.search(condition[1])):
+                seen.fail(
+                    "the rule's condition reads the clock: what is seen of it today says nothing about tomorrow",
+                    file=source.file,
+                    line=source.line + source.text.count("\n", 0, condition.start(1) + clock.start()),
                     rule=key.rpartition(":")[2],
                 )
         seen.figures["changed rules"] = len(changed)

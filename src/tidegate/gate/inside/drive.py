@@ -2,7 +2,8 @@
 
 It reads one JSON object: {driver, component, settings, manifests: {digest: manifest}, steps: [[step, argument], ...]};
 contents lie at /slots/DIGEST. Steps: check DIGEST, point DIGEST (or "" for absent), ready, activate, probe SECONDS,
-sham, outside, deactivate, quiet, left. It prints one JSON object a step and ends with the first that fails.
+sham, outside, deactivate, quiet, left, unwell, look, same. It prints one JSON object a step and ends with
+the first that fails.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,17 @@ from tidegate.core.errors import TidegateError
 from tidegate.core.model import Manifest
 from tidegate.core.wire import read
 from tidegate.drivers.port import Driver, Place, load_driver
+from tidegate.drivers.probes import run_probes
 
 HOME = Path("/tmp/component")
 SLOTS = Path("/slots")
+OWN = Path("/tmp/watch")
 PROBE_S = 0.3
 GONE_WITHIN_S = 3.0
 LEAST_FREE = 0.02
 MAY_STAY = ("/var/log/", "/var/cache/", "/var/tmp/", "/run/")
 MOST_NAMED = 20
+MOST_READ = 1 << 20
 
 
 class Stepper:
@@ -41,6 +47,8 @@ class Stepper:
         self.current, self.work = HOME / "current", HOME / "work"
         self.manifest: Manifest | None = None
         self.writable: list[str] = [place for place in asked["outside"] if place.count("/") == 1]
+        self.seen: dict[str, bytes] = {}
+        self.own = {path: path.stat().st_size for path in OWN.rglob("*") if path.is_file()}
         self.before: set[str] = set()
         self.before = set(self.written())
 
@@ -109,10 +117,48 @@ class Stepper:
         return _named(self.written())
 
     def left(self, _: str) -> str:
-        """See that nothing of that is there any more; logs may stay."""
+        """See that nothing of that is there any more (logs may stay), and all of the device's own that was there."""
+        if lost := [path for path, size in self.own.items() if not path.is_file() or path.stat().st_size != size]:
+            raise Unhealthy(f"files of the device's own are gone or changed: {_named([str(path) for path in lost])}")
         if found := [path for path in self.written() if not path.startswith(MAY_STAY)]:
             raise Unhealthy(f"still there after deactivation: {_named(found)}")
         return ""
+
+    def unwell(self, _: str) -> str:
+        """See that health is not good when nothing runs: probes that are content then would notice no outage."""
+        found = [each for each in run_probes(self.manifest, self.place()) if not each.healthy]
+        if self.manifest is not None and self.manifest.health.probes and not found:
+            names = ", ".join(probe.name for probe in self.manifest.health.probes)
+            raise Unhealthy(f"{names}: healthy although it has been deactivated; no probe would notice that it is down")
+        return ""
+
+    def look(self, _: str) -> str:
+        """Remember what there is."""
+        self.seen = self.holds()
+        return f"{len(self.seen)} files"
+
+    def same(self, _: str) -> str:
+        """See that there are not more files than at the last look, and none that has become longer. Logs may."""
+        now = self.holds()
+        if len(now) > len(self.seen) and (fresh := sorted(set(now) - set(self.seen))):
+            raise Unhealthy(f"it leaves more files behind than once: {_named(fresh)}")
+        longer = [path for path, old in self.seen.items() if old and now.get(path, b"")[: len(old)] == old != now[path]]
+        if longer:
+            raise Unhealthy(f"it writes into its files once more than once: {_named(sorted(longer))}")
+        return ""
+
+    def holds(self) -> dict[str, bytes]:
+        """Give each file that the component has written, with how it begins."""
+        places = [path for path in self.written() if not path.startswith(MAY_STAY)]
+        for above, _, names in os.walk(self.work):
+            places += [f"{above}/{name}" for name in names]
+        found: dict[str, bytes] = {}
+        for path in places:
+            with suppress(OSError):
+                if stat.S_ISREG(os.lstat(path).st_mode) and "log" not in Path(path).name:
+                    with open(path, "rb") as file:
+                        found[path] = file.read(MOST_READ)
+        return found
 
     def written(self) -> list[str]:
         found: list[str] = []
@@ -149,11 +195,11 @@ def others() -> list[str]:
 
 def main() -> int:
     asked = json.load(sys.stdin)
-    for place in (HOME / "work", Path("/tmp/watch"), Path("/tmp/quarantine")):
+    for place in (HOME / "work", OWN, Path("/tmp/quarantine")):
         place.mkdir(parents=True, exist_ok=True)
     if Path("/device").is_dir():
-        shutil.copytree("/device", "/tmp/watch", dirs_exist_ok=True)
-    Path("/tmp/watch/readme.txt").write_text("a file of this device\n")
+        shutil.copytree("/device", OWN, dirs_exist_ok=True)
+    (OWN / "readme.txt").write_text("a file of this device\n")
     stepper = Stepper(asked)
     for number, (step, argument) in enumerate(asked["steps"]):
         do: Callable[[str], str] = getattr(stepper, step)
