@@ -1,15 +1,21 @@
-"""What folding costs: reports a second, recovery from a log of two reports a device, memory, and the fleet's size."""
+"""What folding costs: reports a second, recovery from a log of two reports a device, memory, and the fleet's size.
+
+Recovery is of the state alone, without a ledger and without HTTP, in a process of its own on one core.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,11 +23,16 @@ from bench import _fleets as fleets
 from bench.rows import Row
 from tidegate.control.batch_fold import apply_batch, fold_batches
 from tidegate.control.checkpoints import Checkpoints
+from tidegate.control.deciding import decide_all
+from tidegate.control.devices import Claim, Report, lease_id, report
+from tidegate.control.questions import Asked
 from tidegate.control.state import ServerState
 from tidegate.log.batch import unpack
+from tidegate.log.events import Event
 from tidegate.log.sqlite import SqliteLog
 
-SMALL, WHOLE = 1_000_000, 8_500_000
+SMALLEST, SMALL, WHOLE = 10_000, 1_000_000, 8_500_000
+BATCH = 256
 
 
 def rows(*, full: bool = False, write: bool = False) -> list[Row]:
@@ -73,25 +84,42 @@ def _copy_rate(records: list[bytes]) -> float:
     return count / (time.process_time() - started)
 
 
-def sizes(*, full: bool) -> list[Row]:
-    """The cost of one report against the size of the fleet, in the same batches of 512 reports."""
-    found = []
-    base = 0.0
-    for devices in (10_000, 1_000_000, *((WHOLE,) if full else ())):
-        state = _state(devices)
-        random = np.random.default_rng(1)
-        chosen = random.permutation(devices)[:10_000]
-        # The same 10,000 devices' worth of work, spread over the whole fleet's arrays.
+class _Reporters:
+    """A fleet whose devices all hold a lease, and who report in an order of chance, in batches of the server's size."""
+
+    def __init__(self, devices: int) -> None:
+        self.state, self.took_s = _state(devices), list[float]()
         for record in fleets.leases(devices, 1, 2, treated=True):
-            apply_batch(state, unpack(record))
-        records = [unpack(record) for record in fleets.some_reports(chosen, 1)]
+            apply_batch(self.state, unpack(record))
+        self._order = np.random.default_rng(1).permutation(devices).tolist()
+        self._now_ms = self.state.last_ms + 1000
+
+    def batch(self) -> None:
+        some, self._order = self._order[:BATCH], self._order[BATCH:]
+        asked = [Asked(self._report(index), cast("Any", None), index) for index in some]
         started = time.process_time()
-        for record in records:
-            apply_batch(state, record)
-        took = (time.process_time() - started) / len(chosen) * 1e6
-        base = base or took
-        found.append(Row(f"one report, {devices:,} devices", took, "us", "the same with 10,000 devices", base))
-    return found
+        events, answers = decide_all(self.state, asked, self._now_ms)
+        self.took_s.append((time.process_time() - started) / BATCH)
+        assert len(events) == len(answers) == BATCH
+
+    def _report(self, index: int) -> Callable[[ServerState, int], tuple[list[Event], Any]]:
+        claim = Claim(index, self.state.devices.device_id(index), 10)
+        said = (Report(lease_id(fleets.ROLLOUT, 1, index), "confirmed", 10),)
+        return lambda state, now_ms: report(state, now_ms, claim, said)
+
+
+def sizes(*, full: bool) -> list[Row]:
+    """The cost of one report, decided and folded, against the fleet's size; the sizes take turns, batch by batch."""
+    known = {devices: _Reporters(devices) for devices in (SMALLEST, SMALL, *((WHOLE,) if full else ()))}
+    for _ in range(SMALLEST // BATCH):
+        for reporters in known.values():
+            reporters.batch()
+    base = statistics.median(known[SMALLEST].took_s) * 1e6
+    name = "decide and fold one report, {:,} devices"
+    return [
+        Row(name.format(size), statistics.median(one.took_s) * 1e6, "us", f"with {SMALLEST:,} devices, in turns", base)
+        for size, one in known.items()
+    ]
 
 
 def recovery(devices: int, place: Path) -> list[Row]:
@@ -114,18 +142,31 @@ def recovery(devices: int, place: Path) -> list[Row]:
         while file.read(1 << 20):
             pass
     read_s = time.perf_counter() - started
-    whole_s, whole_mb = _start(place)
+    whole = _start(place)
     kept = Checkpoints(place / "kept")
-    assert kept.save(log, fold_batches(log.read_batches())), kept.trouble
+    state = fold_batches(log.read_batches(), ServerState(kept.room()))
+    assert kept.save(log, state), kept.trouble
     log.close()
-    quick_s, quick_mb = _start(place)
-    name = f"{2 * devices:,} reports"
-    return [
+    quick = _start(place)
+    name, whole_s = f"{2 * devices:,} reports", whole["seconds"]
+    found = [
         Row(f"recovery from the whole log, {name}", whole_s, "s", f"reading its {size / 1e6:.0f} MB", read_s),
-        Row(f"recovery from a checkpoint, {name}", quick_s, "s", "recovery from the whole log", whole_s),
-        Row("peak memory of the whole recovery", whole_mb, "MB", "500 MB", 500),
-        Row("peak memory of the recovery from a checkpoint", quick_mb, "MB", "500 MB", 500),
+        Row(f"the same, processor time, {name}", whole["cpu_s"], "s", "15 s", 15),
+        Row(
+            f"recovery from a checkpoint, {name}",
+            quick["seconds"],
+            "s",
+            "recovery from the whole log",
+            whole["seconds"],
+        ),
     ]
+    for how, said in (("whole log", whole), ("checkpoint", quick)):
+        found += [
+            Row(f"recovery from the {how}: peak memory", said["peak_mb"], "MB", "500 MB", 500),
+            Row(f"recovery from the {how}: of that its own, at the end", said["own_mb"], "MB", "500 MB", 500),
+            Row(f"recovery from the {how}: of that files, at the end", said["files_mb"], "MB", "500 MB", 500),
+        ]
+    return found
 
 
 def _batched(records: Iterator[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
@@ -133,21 +174,25 @@ def _batched(records: Iterator[bytes], size: int) -> Iterator[tuple[bytes, ...]]
         yield some
 
 
-def _start(place: Path) -> tuple[float, float]:
+def _start(place: Path) -> dict[str, float]:
     code = "import sys, bench.fold; bench.fold.start_process(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, check=True)
-    seconds, megabytes = done.stdout.split()
-    return float(seconds), float(megabytes)
+    return json.loads(done.stdout)
 
 
 def start_process(place: str) -> None:
-    """What a server does before it answers; prints seconds and peak memory in MB."""
+    """What a server does before it answers; prints seconds and memory in MB."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     log = SqliteLog(Path(place) / "log.db")
-    found = Checkpoints(Path(place) / "kept").newest(log)
-    state = fold_batches(log.read_batches(found.seq if found else 0), found.state if found else None)
-    took = time.perf_counter() - started
+    kept = Checkpoints(Path(place) / "kept")
+    found = kept.newest(log)
+    state = fold_batches(
+        log.read_batches(found.seq if found else 0), found.state if found else ServerState(kept.room())
+    )
+    took, cpu_s = time.perf_counter() - started, time.process_time() - busy
     assert len(state.devices) * 4 <= log.last
     status = Path("/proc/self/status").read_text()  # getrusage would carry the parent's peak over
-    print(took, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+    sizes = {name: int(status.partition(f"{key}:")[2].split()[0]) / 1024
+             for name, key in (("peak_mb", "VmHWM"), ("own_mb", "RssAnon"), ("files_mb", "RssFile"))}  # fmt: skip
+    print(json.dumps({"seconds": took, "cpu_s": cpu_s, **sizes}))
