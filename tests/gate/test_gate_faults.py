@@ -115,7 +115,7 @@ MORE = {
     "the rollback leaves a file outside": (
         "upgrade",
         Case(activate=f"{ACTIVATE}touch /etc/own.conf\n", deactivate=f"{DEACTIVATE}rm -f /etc/own.conf\n"),
-        "the rollback to channel old0 does not work: still there after deactivation: /etc/own.conf",
+        "deactivate:2: the rollback to channel old0 does not work: still there after deactivation: /etc/own.conf",
     ),
     "a type that no file is of": (
         "schema",

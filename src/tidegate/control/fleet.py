@@ -1,4 +1,4 @@
-"""All devices in columns, as narrow as they can be: some 30 bytes each in memory, and 60 that may lie in a file.
+"""All devices in columns, as narrow as they can be: some 20 bytes each in memory, and 64 that may lie in files.
 
 A device is looked at through a row.
 """

@@ -80,7 +80,7 @@ def _more(before: Any, now: Any, asked: Asked) -> str:
     known[old] = True
     more = int(np.count_nonzero(~known[new]))
     devices = "1 device" if more == 1 else f"{more:,} devices"
-    return f"it would reach {devices} more than was asked for: labels have changed since" if more else ""
+    return f"it would reach {devices} more than was asked for: labels or devices have changed since" if more else ""
 
 
 def _after(before: Any, now: Any, asked: Asked) -> str:

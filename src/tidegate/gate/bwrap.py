@@ -73,6 +73,8 @@ def _places(job: Job, also: Sequence[Path]) -> list[str]:
         for above in reversed(Path(place).parents[:-1]):  # bubblewrap would make them for root alone
             words += ["--perms", "0755", "--dir", str(above)]
         words += ["--ro-bind", str(source), place]
+    # No terminals: what waits in one is counted by nobody.
+    words += ["--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]
     # What bubblewrap made to mount things in could be filled without a bound.
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/"]
 

@@ -48,7 +48,7 @@ class BenignCheck:
             "MB a second": round(found.bytes / MB / took_s, 1) if found.bytes else 0,
         }
         by_rule: dict[tuple[str, str], list[Match]] = {}
-        for match in found.matches:
+        for match in sorted(found.matches, key=lambda match: (match.file, match.rule, match.sample)):  # both cores scan
             by_rule.setdefault((match.file, match.rule), []).append(match)
         for matches in list(by_rule.values())[:MOST_SHOWN]:
             first, others = matches[0], len(matches) - 1
