@@ -15,8 +15,9 @@ from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.show import moment, out, out_json, seconds_of
 from tidegate.control.strangers import ask_now
-from tidegate.control.timeline_words import counted, sentence_of
+from tidegate.control.timeline_words import sentence_of
 from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
+from tidegate.core.words import counted
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.errors import Unreachable
 from tidegate.trust.ledger import directory_fetch

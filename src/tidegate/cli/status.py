@@ -8,7 +8,7 @@ from typing import Any
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.rollouts import rollout_table
 from tidegate.cli.show import out, out_json
-from tidegate.control.timeline_words import counted
+from tidegate.core.words import counted
 
 
 def status(*, home: Path | None = None, json: bool = False) -> int:

@@ -16,6 +16,7 @@ from tidegate.control.operators import reaches
 from tidegate.control.starting import StartRequest, roster_of
 from tidegate.core.roster import Roster
 from tidegate.core.wire import plain, read
+from tidegate.core.words import counted
 
 if TYPE_CHECKING:
     from tidegate.control.state import ServerState
@@ -79,7 +80,7 @@ def _more(before: Any, now: Any, asked: Asked) -> str:
     known = np.zeros(int(max(old.max(initial=0), new.max(initial=0))) + 1, dtype=np.bool_)
     known[old] = True
     more = int(np.count_nonzero(~known[new]))
-    devices = "1 device" if more == 1 else f"{more:,} devices"
+    devices = counted(more, "device")
     return f"it would reach {devices} more than was asked for: labels or devices have changed since" if more else ""
 
 

@@ -60,9 +60,7 @@ async def ask(
             _refuse_packed(reply)
             body = bytearray()
             async for part in reply.aiter_raw():
-                body += part
-                if len(body) > most:
-                    raise Unfit(f"the answer has more than {most:,} bytes")
+                _take(body, part, most)
             return Heard(reply.status_code, bytes(body))
     except TimeoutError:
         raise Unfit(f"the answer took more than {deadline_s:g} s") from None
@@ -84,12 +82,16 @@ def ask_now(
         _refuse_packed(reply)
         body = bytearray()
         for part in reply.iter_raw():
-            body += part
-            if len(body) > most:
-                raise Unfit(f"the answer has more than {most:,} bytes")
+            _take(body, part, most)
             if time.monotonic() > until:
                 raise Unfit(f"the answer took more than {deadline_s:g} s")
         return Heard(reply.status_code, bytes(body))
+
+
+def _take(body: bytearray, part: bytes, most: int) -> None:
+    body += part
+    if len(body) > most:
+        raise Unfit(f"the answer has more than {most:,} bytes")
 
 
 def _refuse_packed(reply: httpx.Response) -> None:

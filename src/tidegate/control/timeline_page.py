@@ -7,7 +7,8 @@ from html import escape
 from typing import Any
 
 from tidegate.control.timeline_check import digest_note
-from tidegate.control.timeline_words import counted, moment_text
+from tidegate.control.timeline_words import moment_text
+from tidegate.core.words import counted
 from tidegate.trust.checkpoint import parse_checkpoint
 from tidegate.trust.note import parse_note
 

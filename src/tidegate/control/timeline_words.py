@@ -15,11 +15,6 @@ def moment_text(at_ms: int) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}.{at_ms % 1000:03d} UTC"
 
 
-def counted(count: int, word: str, words: str = "") -> str:
-    """Write how many there are of something, whose plural ends in s if none is given."""
-    return f"{count:,} {word if count == 1 else words or word + 's'}"
-
-
 def sentence_of(record: Json) -> str:
     """Give the sentence of a record; one of a kind that is not known here is named as such."""
     write = _SENTENCES.get(str(record.get("kind")))

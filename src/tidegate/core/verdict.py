@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tidegate.core.rollout import Happening
+from tidegate.core.words import counted
 
 
 class VerdictKind(str, Enum):
@@ -46,21 +47,17 @@ class Verdict:
     """Treated and placebo devices of the ring that this verdict opens; None, as the budget has it, in older events."""
 
 
-def _devices(count: int) -> str:
-    return "1 device" if count == 1 else f"{count:,} devices"
-
-
 def advance(ring: int, ring_size: int, placebo_size: int, by: str, figures: Figures) -> Verdict:
     """The next ring may begin; `by` names the rule that let it."""
     proof = f"{figures.confirmed:,} of {figures.exposed:,} exposed have confirmed" if figures.exposed else "the canary"
     beside = f", {placebo_size:,} placebo beside" if placebo_size else ""
-    sentence = f"ring {ring} opens for {_devices(ring_size)}{beside}: {proof}; {by}"
+    sentence = f"ring {ring} opens for {counted(ring_size, 'device')}{beside}: {proof}; {by}"
     return Verdict(VerdictKind.ADVANCE, Happening.OPENED, ring, sentence, figures, ring_size, placebo_size)
 
 
 def complete(ring: int, figures: Figures) -> Verdict:
     """Everyone has confirmed."""
-    sentence = f"all {_devices(figures.devices)} of the roster run the candidate and have confirmed"
+    sentence = f"all {counted(figures.devices, 'device')} of the roster run the candidate and have confirmed"
     return Verdict(VerdictKind.ADVANCE, Happening.COMPLETE, ring, sentence, figures)
 
 
@@ -74,12 +71,12 @@ def hold(ring: int, late: int, late_room: int, figures: Figures) -> Verdict:
     """Nothing is under way and nothing may begin: it cannot be told whether going on is safe."""
     open_risk = figures.exposed - figures.confirmed
     sentence = (
-        f"{_devices(open_risk)} exposed without a confirmation"
+        f"{counted(open_risk, 'device')} exposed without a confirmation"
         f" ({figures.silent:,} silent, {figures.reverted:,} reverted)"
         f" of {figures.max_harmed:,} that may be harmed"
     )
     if late:
-        sentence += f"; {_devices(late)} did not come while their ring was open"
+        sentence += f"; {counted(late, 'device')} did not come while their ring was open"
     if open_risk >= figures.max_harmed:
         sentence += "; nobody else is exposed until one of them confirms: find out why, then abort or wait"
     elif late and late_room:
@@ -97,7 +94,7 @@ def halt(ring: int, one_in: float, figures: Figures) -> Verdict:
     )
     called = f", {figures.signalled:,} called down by people" if figures.signalled else ""
     sentence = (
-        f"{failed:,} of {_devices(figures.exposed)} exposed failed ({figures.reverted:,} reverted themselves,"
+        f"{failed:,} of {counted(figures.exposed, 'device')} exposed failed ({figures.reverted:,} reverted themselves,"
         f" {figures.silent:,} fell silent{called}){beside}: a harmless candidate would look like this"
         f" in fewer than 1 of {one_in:,.0f} rollouts"
     )
