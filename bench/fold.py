@@ -1,6 +1,6 @@
 """What folding costs: reports a second, recovery from a log of two reports a device, memory, and the fleet's size.
 
-Recovery is of the state alone, without a ledger and without HTTP, in a process of its own on one core.
+Recovery is of the state and the ledger, without HTTP, in a process of its own on one core.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench import _fleets as fleets
 from bench.rows import Row
@@ -25,11 +26,13 @@ from tidegate.control.batch_fold import apply_batch, fold_batches
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.deciding import decide_all
 from tidegate.control.devices import Claim, Report, lease_id, report
+from tidegate.control.ledger import Ledger
 from tidegate.control.questions import Asked
 from tidegate.control.state import ServerState
 from tidegate.log.batch import unpack
 from tidegate.log.events import Event
 from tidegate.log.sqlite import SqliteLog
+from tidegate.trust.note import NoteSigner
 
 SMALLEST, SMALL, WHOLE = 10_000, 1_000_000, 8_500_000
 BATCH = 256
@@ -142,6 +145,7 @@ def recovery(devices: int, place: Path) -> list[Row]:
         while file.read(1 << 20):
             pass
     read_s = time.perf_counter() - started
+    _sign_ledger(place, log)
     whole = _start(place)
     kept = Checkpoints(place / "kept")
     state = fold_batches(log.read_batches(), ServerState(kept.room()))
@@ -174,6 +178,23 @@ def _batched(records: Iterator[bytes], size: int) -> Iterator[tuple[bytes, ...]]
         yield some
 
 
+def _ledger(place: Path) -> Ledger:
+    key = place / "key"
+    if not key.exists():
+        key.write_bytes(os.urandom(32))
+    signer = NoteSigner("bench.example/ledger", Ed25519PrivateKey.from_private_bytes(key.read_bytes()))
+    return Ledger(place / "ledger", place / "ledger.checkpoint", signer)
+
+
+def _sign_ledger(place: Path, log: SqliteLog) -> None:
+    """What a server that has lived through this log has beside it."""
+    ledger = _ledger(place)
+    for _ in ledger.begin(log):
+        pass
+    ledger.publish()
+    assert not ledger.trouble, ledger.trouble
+
+
 def _start(place: Path) -> dict[str, float]:
     code = "import sys, bench.fold; bench.fold.start_process(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, check=True)
@@ -187,9 +208,8 @@ def start_process(place: str) -> None:
     log = SqliteLog(Path(place) / "log.db")
     kept = Checkpoints(Path(place) / "kept")
     found = kept.newest(log)
-    state = fold_batches(
-        log.read_batches(found.seq if found else 0), found.state if found else ServerState(kept.room())
-    )
+    batches = _ledger(Path(place)).begin(log, found.seq if found else 0)
+    state = fold_batches(batches, found.state if found else ServerState(kept.room()))
     took, cpu_s = time.perf_counter() - started, time.process_time() - busy
     assert len(state.devices) * 4 <= log.last
     status = Path("/proc/self/status").read_text()  # getrusage would carry the parent's peak over

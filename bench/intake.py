@@ -27,7 +27,7 @@ from tidegate.trust.credentials import authorization
 DEVICES, FULL = 40_000, 100_000
 CONNECTIONS = 256
 LEAD_S, LEAD_PER_MESSAGE_S = 0.2, 30e-6
-"""All messages wait in the client before the first is due: else the first are late by what the client takes for that."""
+"""All messages wait in the client before the first is due: else the first would be late by what that takes."""
 POLL = "/repo/metadata/timestamp.json"
 Messages = Sequence[bytes]
 

@@ -151,7 +151,7 @@ def test_the_real_ledger_proves_its_releases(tmp_path: Path) -> None:
     terms = read_terms(next(iter(signed.values())))
     ledger = open_ledger(plant.home)
     assert ledger is not None
-    list(ledger.begin([]))
+    list(ledger.begin(plant.log))
     by = acts.Who("ada")
     events, _ = acts.log_release(
         plant.controller.state, 1, by, digest=draft.digest, manifest=draft.manifest, terms=terms

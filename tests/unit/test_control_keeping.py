@@ -53,7 +53,7 @@ class Desk:
         self.state = fold_batches(self.log.read_batches(), self.keeping.empty())
 
     async def look(self) -> None:
-        await self.keeping.look(self.state, lambda: None)
+        await self.keeping.look(self.state)
 
     def child(self) -> Child:
         found = self.keeping._child  # pyright: ignore[reportPrivateUsage]
@@ -254,7 +254,7 @@ def test_a_start_that_had_to_read_much_is_kept_at_once(desk: Desk) -> None:
     async def work() -> None:
         again = Keeping(desk.log, desk.kept)
         assert again.newest() is None
-        await again.look(desk.state, lambda: None)
+        await again.look(desk.state)
         await until(lambda: desk.files() == [".checkpoint"])
         again.stop()
         assert again.newest() is not None

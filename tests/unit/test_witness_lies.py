@@ -44,9 +44,9 @@ def ledger(tmp_path: Path) -> Ledger:
     place.log.close()
     made = open_ledger(place.home)
     assert made is not None
-    list(made.begin([]))
     events = [Act(at_ms=n, what="noted", who="ada", why=str(n), body={}) for n in range(1, 6)]
     log = SqliteLog(place.home.path / "own.db")
+    list(made.begin(log))
     made.take(log, log.append(events), events)
     made.publish()
     log.close()

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App
 
-from tidegate.cli.backup_file import BackupFile, read_records, write_backup
+from tidegate.cli.backup_file import BackupFile, write_backup
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger import source_of
 from tidegate.cli.ledger_home import open_ledger
-from tidegate.cli.office import OfficeClient
+from tidegate.cli.log_reading import log_of
 from tidegate.cli.show import moment, out, out_json
 from tidegate.control.batch_fold import apply_batch
 from tidegate.control.plans import plans_due
@@ -25,9 +22,8 @@ from tidegate.control.state import ServerState
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.core.wire import encode, plain
 from tidegate.log.address import check_address
-from tidegate.log.batch import Batch
 from tidegate.log.events import Act, Event, PlanPublished
-from tidegate.log.port import Busy, Log
+from tidegate.log.port import Log
 from tidegate.trust.checkpoint import open_checkpoint
 from tidegate.trust.durable import make_directory, sync_dir, write_durably
 from tidegate.trust.ledger import CHECKPOINT, WAY_OUT
@@ -55,7 +51,7 @@ def create(file: Path, /, *, home: Path | None = None, json: bool = False) -> No
     place.check()
     if file.exists():
         raise BadInput(f"{file} is there already; name another file")
-    with _log_of(place) as batches:
+    with log_of(place) as batches:
         seal = write_backup(file, place.path, batches, int(time.time()))
     size = file.stat().st_size
     if json:
@@ -63,33 +59,6 @@ def create(file: Path, /, *, home: Path | None = None, json: bool = False) -> No
         return
     out(f"{file}: {seal.events:,} events, {len(seal.files):,} files, {size / 1e6:,.1f} MB, readable by you alone.")
     out(f"It holds secrets. Check it now and then: tidegate backup verify {file}")
-
-
-@contextmanager
-def _log_of(place: Home) -> Iterator[Iterator[tuple[int, Batch]]]:
-    """Give the log's records, read when they are asked for: from the server that runs, else from the store itself."""
-    try:
-        log = place.open_log()
-    except Busy:
-        office = OfficeClient(place.path)
-        with tempfile.TemporaryFile(dir=place.path) as spool:
-            yield _of_server(office, spool)
-        return
-    try:
-        yield log.read_batches()
-    finally:
-        log.close()
-
-
-def _of_server(office: OfficeClient, spool: Any) -> Iterator[tuple[int, Batch]]:
-    expected = office.download("/api/v1/backup/log", spool)
-    spool.seek(0)
-    first = 1
-    for batch in read_records(spool):
-        yield first, batch
-        first += batch.count
-    if first - 1 < expected:
-        raise Untrusted(f"the server broke off after event {first - 1} of {expected}; take the backup again")
 
 
 @app.command
@@ -220,7 +189,7 @@ def _remember(place: Home, published: str) -> int:
     seen = open_checkpoint(note, ledger.key)
     log = place.open_log()
     try:
-        for _ in ledger.begin_batches(log.read_batches(), None):
+        for _ in ledger.begin(log, whole=True):
             pass
         held = ledger.holds(seen)
     finally:

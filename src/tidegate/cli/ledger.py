@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from cyclopts import App
 
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import open_ledger, read_policy
+from tidegate.cli.log_reading import log_of
 from tidegate.cli.show import moment, out, out_json, seconds_of
+from tidegate.control.ledger_events import entries_of_batches
 from tidegate.control.strangers import ask_now
 from tidegate.control.timeline_words import sentence_of
 from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
@@ -94,6 +97,7 @@ def verify(
     quorum: int | None = None,
     proof: Path | None = None,
     entry: Path | None = None,
+    log: bool = False,
     home: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -106,6 +110,8 @@ def verify(
         quorum: How many witnesses must have cosigned; default: all that are given.
         proof: A tlog-proof, from tidegate ledger prove.
         entry: The entry's text, from there too.
+        log: Derive every entry again from the log of the control plane on this machine, and compare; a running server
+            is asked for its log.
         home: The control plane's directory.
         json: Print JSON.
     """
@@ -113,6 +119,8 @@ def verify(
         raise BadInput("--source needs --key: the ledger's public key, from someone whom you trust to know it")
     if (proof is None) != (entry is None):
         raise BadInput("--proof and --entry go together")
+    if log and (source or proof):
+        raise BadInput("--log compares the ledger of the control plane on this machine; leave the rest out")
     known, others = _key(key, source, home), _witnesses(witness)
     own = not (source or key or proof) and witness is None and quorum is None
     if own and (policy := read_policy(Home(home or default_home()))):
@@ -125,14 +133,29 @@ def verify(
         return
     reader = LedgerReader(_source(source, home), known, others, needed)
     entries = reader.verify()
+    if log:
+        _compare(entries, Home(home or default_home()))
     found = {"origin": known.name, "entries": len(entries), "root": reader.checkpoint.root.hex(), "key": known.text()}
     if json:
         out_json({**found, "witnessed": reader.witnessed})
         return
     out(f"The ledger {known.name} holds: {counted(len(entries), *ENTRY)}, root {found['root']}.")
     out(f"Key: {known.text()}")
+    if log:
+        out("The log gives the same entries, each derived again.")
     if others:
         out(f"Cosigned by {', '.join(reader.witnessed) or 'no witness'}.")
+
+
+def _compare(entries: list[bytes], place: Home) -> None:
+    place.check()
+    with log_of(place) as batches:
+        given = list(islice(entries_of_batches(batches), len(entries)))
+    for at, (held, derived) in enumerate(zip(entries, given, strict=False)):
+        if held != derived:
+            raise Untrusted(f"the log gives another entry {at} than the ledger holds: {_say(held)}; one was changed")
+    if len(given) < len(entries):
+        raise Untrusted(f"the ledger has {len(entries)} entries and the log gives {len(given)}: it has lost its end")
 
 
 @app.command

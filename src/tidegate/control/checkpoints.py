@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tidegate.control.graph import NoGraph, read_graph, write_graph
 from tidegate.control.state import ServerState
@@ -40,11 +39,10 @@ class CannotKeep(TidegateError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state after event `seq`; `ledger` is what the ledger's side needs to go on."""
+    """The state after event `seq`."""
 
     seq: int
     state: ServerState
-    ledger: Any = None
 
 
 @cache
@@ -65,17 +63,17 @@ class Checkpoints:
         self.directory = directory
         self.trouble = ""
 
-    def save(self, log: Log, state: ServerState, ledger: Any = None) -> Path | None:
+    def save(self, log: Log, state: ServerState) -> Path | None:
         """Write a checkpoint of the state after the log's last event. A failure is no harm: it is said in `trouble`."""
         try:
-            path = self.write(about(log), state, ledger, {})
+            path = self.write(about(log), state, {})
             self.trouble = ""
             return path
         except Exception as error:  # whatever it is, the log has everything
             self.trouble = str(error)
             return None
 
-    def write(self, head: About, state: ServerState, ledger: Any, rows: Mapping[int, int]) -> Path:
+    def write(self, head: About, state: ServerState, rows: Mapping[int, int]) -> Path:
         """Write a checkpoint of the state as it was when `about` looked at the log.
 
         `rows` says of arrays that another process may write to, by `id`, how many rows are the state's.
@@ -92,7 +90,7 @@ class Checkpoints:
                 room_for("a checkpoint"),
                 open(os.open(temporary, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600), "wb") as file,
             ):
-                value = {"seal": head.seal, "seq": head.seq, "state": state, "ledger": ledger}
+                value = {"seal": head.seal, "seq": head.seq, "state": state}
                 write_graph(file, value, head.mark, rows)
                 file.flush()
                 sync_file(file.fileno())
@@ -118,7 +116,7 @@ class Checkpoints:
                 found = read_graph(path, self.room(), _mark())
                 if found["seq"] <= log.last and found["seal"] == seal(log, found["seq"]):
                     found["state"].devices.keep_in(self.room())
-                    return Checkpoint(found["seq"], found["state"], found["ledger"])
+                    return Checkpoint(found["seq"], found["state"])
         return None
 
     def room(self) -> str:

@@ -83,11 +83,8 @@ class Controller:
     def _replayed(self, ledger: Ledger | None = None) -> ServerState:
         """Fold the log, from the newest checkpoint on; with a ledger, begin that too."""
         found = self._keeping.newest()
-        if found is not None and ledger is not None and found.ledger is None:
-            found = None
-        batches = self._log.read_batches(found.seq if found else 0)
-        if ledger is not None:
-            batches = ledger.begin_batches(batches, found.ledger if found else None)
+        after = found.seq if found else 0
+        batches = ledger.begin(self._log, after) if ledger is not None else self._log.read_batches(after)
         return fold_batches(batches, found.state if found else self._keeping.empty())
 
     async def _replay_again(self, failed: LogError) -> None:
@@ -100,10 +97,6 @@ class Controller:
         self.state = await self._appending.until_it_answers(self._replayed, waiting)
         self.state.published = dict(self._stands)
         await self._appending.until_it_takes(waiting)
-
-    def _resume(self) -> Any:
-        """Give the ledger's side of a checkpoint."""
-        return self.ledger.resume() if self.ledger else None
 
     def now_ms(self) -> int:
         """Give the time that events carry: the wall clock, but never before the newest event."""
@@ -155,7 +148,7 @@ class Controller:
         except asyncio.CancelledError:
             self._answer_rest()
             if self._steady:  # between batches: all that the state holds is in the log
-                await self._keeping.end(self.state, self._resume)
+                await self._keeping.end(self.state)
             raise
         finally:
             self._keeping.stop()
@@ -187,7 +180,7 @@ class Controller:
             if (trouble := await self._appending.look()) is not None:
                 self.trouble = trouble
             self._steady = True
-            await self._keeping.look(self.state, self._resume)
+            await self._keeping.look(self.state)
 
     async def _batch(self, batch: list[Asked]) -> None:
         now_ms = self.now_ms()

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Any
 
 import structlog
 
@@ -47,13 +45,8 @@ class Keeping:
         """Give the state before the first event."""
         return ServerState(self._checkpoints.room() if self._checkpoints else "")
 
-    async def look(self, state: ServerState, resume: Callable[[], Any]) -> None:
-        """Begin a checkpoint if it is time for one; all that the state holds must be in the log.
-
-        Args:
-            state: what it holds.
-            resume: gives the ledger's side of it.
-        """
+    async def look(self, state: ServerState) -> None:
+        """Begin a checkpoint if it is time for one; all that the state holds must be in the log."""
         if time.monotonic() >= self._relax_at:
             state.devices.relax()
             self._relax_at = time.monotonic() + RELAX_EVERY_S
@@ -62,15 +55,15 @@ class Keeping:
         elif self._checkpoints is not None and self._log.last - self._tried >= EVERY_EVENTS:
             self._tried = self._log.last
             if can_fork():
-                await self._begin(self._checkpoints, state, resume)
+                await self._begin(self._checkpoints, state)
             else:
-                await self._write(self._checkpoints, state, resume)
+                await self._write(self._checkpoints, state)
 
-    async def end(self, state: ServerState, resume: Callable[[], Any]) -> None:
+    async def end(self, state: ServerState) -> None:
         """Write a last checkpoint, if it is worth it."""
         self.stop()
         if self._checkpoints is not None and self._log.last - self._saved >= LEAST_TO_SAVE:
-            await self._write(self._checkpoints, state, resume)
+            await self._write(self._checkpoints, state)
 
     def stop(self) -> None:
         """End the child, if there is one; what it has begun is swept away with the next checkpoint."""
@@ -78,15 +71,15 @@ class Keeping:
             self._child.end()
             self._child = None
 
-    async def _write(self, checkpoints: Checkpoints, state: ServerState, resume: Callable[[], Any]) -> None:
-        if await asyncio.to_thread(checkpoints.save, self._log, state, resume()):
+    async def _write(self, checkpoints: Checkpoints, state: ServerState) -> None:
+        if await asyncio.to_thread(checkpoints.save, self._log, state):
             self._saved = self._log.last
 
-    async def _begin(self, checkpoints: Checkpoints, state: ServerState, resume: Callable[[], Any]) -> None:
+    async def _begin(self, checkpoints: Checkpoints, state: ServerState) -> None:
         with contextlib.suppress(LogError, OSError):  # no log: that is looked after elsewhere; no child: later again
             head = await asyncio.to_thread(about, self._log)
-            ledger, rows = resume(), state.devices.rows_in_files()
-            self._child = Child(lambda: checkpoints.write(head, state, ledger, rows), head.seq)
+            rows = state.devices.rows_in_files()
+            self._child = Child(lambda: checkpoints.write(head, state, rows), head.seq)
 
     def _hear(self, child: Child) -> None:
         if not child.ended and child.runs_s < LONGEST_S:

@@ -7,31 +7,22 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.control.ledger_events import LedgerFold
+from tidegate.control.ledger_held import Comparison, Held, held
 from tidegate.core.errors import TidegateError, Untrusted
 from tidegate.log.batch import Batch
 from tidegate.log.events import Act, Event
 from tidegate.log.port import Log, LogError
 from tidegate.trust.checkpoint import Checkpoint, parse_checkpoint
 from tidegate.trust.durable import make_directory, write_durably
-from tidegate.trust.ledger import CHECKPOINT, LedgerWriter
+from tidegate.trust.ledger import LedgerWriter
 from tidegate.trust.ledger_proof import parse_proof
 from tidegate.trust.note import NoteKey, NoteSigner, parse_note
 from tidegate.trust.witness import cosigned_at
 
 AGAIN_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The ledger's side of a checkpoint."""
-
-    entries: list[bytes]
-    fold: LedgerFold
-    releases: dict[str, int]
 
 
 class Ledger:
@@ -90,44 +81,31 @@ class Ledger:
         assert self._writer is not None, "begin has not been read to its end"
         return self._writer
 
-    def begin(self, events: Iterable[tuple[int, Event]]) -> Iterator[Event]:
-        """Pass the log's events on, and open the ledger behind the last.
+    def begin(self, log: Log, after: int = 0, *, whole: bool = False) -> Iterator[tuple[int, Batch]]:
+        """Pass on the log's records after event `after`, and open the ledger behind the last.
+
+        What its own files hold is taken from there, except what came lately; with `whole`, nothing is.
 
         Raises:
             Untrusted: if the log does not give the ledger that was signed before. Nothing has been written.
         """
-        entries: list[bytes] = []
-        for seq, event in events:
-            entries += self._entries(seq, event)
-            yield event
+        found = Held() if whole else held(self.directory, self._memory, self.key, log.last)
+        entries, named = list(found.entries), Comparison(found, after)
+        self._fold, self._size, self._releases = LedgerFold(seen=found.seen), len(entries), _releases_in(entries)
+        for first, batch in log.read_batches(min(found.seen, after)):
+            if first <= found.seen:
+                named.see(first, batch)
+            entries += self._batch_entries(first, batch)
+            if first + batch.count - 1 > after:
+                yield first, batch
+        named.end()
         self._open_behind(entries)
 
     def _open_behind(self, entries: list[bytes]) -> None:
-        if not (self.directory / CHECKPOINT).exists():  # begun anew: no proof is there, whatever a checkpoint knew
-            self._releases = _releases_in(entries)
         self._writer = LedgerWriter(self.directory, self._memory, self.signer, entries)
         self._releases = {d: at for d, at in self._releases.items() if not self._proof_path(d).exists()}
         with contextlib.suppress(OSError, TidegateError):  # the next publication tries again
             self._write_proofs()
-
-    def begin_batches(self, batches: Iterable[tuple[int, Batch]], resume: Resume | None) -> Iterator[tuple[int, Batch]]:
-        """As `begin`, record by record; with `resume` from a checkpoint, and then the records after it alone.
-
-        Raises:
-            Untrusted: as `begin`. A checkpoint whose entries were changed is found out by the signed root.
-        """
-        entries: list[bytes] = []
-        if resume is not None:
-            entries, self._fold, self._size = list(resume.entries), resume.fold, len(resume.entries)
-            self._releases = dict(resume.releases)
-        for first, batch in batches:
-            entries += self._batch_entries(first, batch)
-            yield first, batch
-        self._open_behind(entries)
-
-    def resume(self) -> Resume:
-        """Give what a checkpoint must hold so that the ledger goes on from there."""
-        return Resume(list(self._open.entries), self._fold, dict(self._releases))
 
     def take(self, log: Log, last: int, events: Sequence[Event]) -> None:
         """Take up events that are durable; the last of them has number `last`."""
@@ -159,8 +137,12 @@ class Ledger:
         return made
 
     def _batch_entries(self, first: int, batch: Batch) -> list[bytes]:
-        if batch.others:
-            return [one for seq, event in enumerate(batch.events, start=first) for one in self._entries(seq, event)]
+        seen = self._fold.seen
+        if first + batch.count - 1 <= seen:
+            return []
+        if batch.others or first <= seen:
+            new = ((seq, event) for seq, event in enumerate(batch.events, start=first) if seq > seen)
+            return [one for seq, event in new for one in self._entries(seq, event)]
         made = [one.entry for one in self._fold.feed_batch(first, batch)]
         self._size += len(made)
         return made

@@ -7,7 +7,7 @@ an entry may tell the arm of a device before its ring has closed, so devices' ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,12 @@ class Made:
 class LedgerFold:
     """Turns events into entries, in order. Devices' events are gathered into segments, cut before the next entry."""
 
-    def __init__(self, *, keep: bool = False) -> None:
-        """Begin before the first event; `keep` keeps the texts of segments, for those who make proofs."""
-        self.seen = 0
+    def __init__(self, *, keep: bool = False, seen: int = 0) -> None:
+        """Begin before the first event, or after one behind which nothing was open.
+
+        `keep` keeps the texts of segments, for those who make proofs.
+        """
+        self.seen = seen
         self._keep = keep
         self._first = 0
         self._hashes: list[bytes] = []
@@ -65,14 +68,14 @@ class LedgerFold:
         if text is not None:
             self._gather(seq, event.at_ms, text, tells=kind is not PlanPublished)
         # What a fleet sends by the thousand is no entry of its own: no need to look.
-        entry = None if kind is Leased or kind is Reported else _entry(seq, event)
+        entry = None if kind is Leased or kind is Reported else entry_text(seq, event)
         self.seen = seq
         if entry is None:
             # A plan is renewed every few minutes: what a device said last does not wait for the next decision.
             due = kind is PlanPublished and self._tells
             return [self._cut()] if due or len(self._hashes) >= MOST_LEAVES else []
         made = [self._cut()] if self._hashes else []
-        return [*made, Made(_packed(entry))]
+        return [*made, Made(entry)]
 
     def feed_batch(self, first: int, batch: Batch) -> list[Made]:
         """Take a whole record, the number of whose first event is `first`; as `feed` does for each of its events."""
@@ -114,6 +117,19 @@ def entries_of(events: Iterable[tuple[int, Event]]) -> list[bytes]:
     """Give all entries of a log."""
     fold = LedgerFold()
     return [made.entry for seq, event in events for made in fold.feed(seq, event)]
+
+
+def entries_of_batches(batches: Iterable[tuple[int, Batch]]) -> Iterator[bytes]:
+    """Give all entries of a log, from its records with the numbers of their first events."""
+    fold = LedgerFold()
+    for first, batch in batches:
+        yield from (made.entry for made in fold.feed_batch(first, batch))
+
+
+def entry_text(seq: int, event: Event) -> bytes | None:
+    """Give the entry that an event is by itself, or None."""
+    entry = _entry(seq, event)
+    return None if entry is None else _packed(entry)
 
 
 def _packed(entry: Json) -> bytes:
