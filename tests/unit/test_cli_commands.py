@@ -139,6 +139,7 @@ def test_the_whole_way_by_hand(world: World, tidegate: Run, tmp_path: Path) -> N
     digest = json.loads(out)["digest"]
     code, out, _ = tidegate("release", "list")
     assert (code, digest[:16] in out) == (0, True)
+    world.pass_s(7)  # trial values let everyone begin six seconds after the signing
     start = ["rollout", "start", "--component", COMPONENT, "--release", 1, "--max-harmed", 2, "--observe", "10s"]
     code, out, err = tidegate(*start, "--why", "first", "--json")
     assert code == 0, err

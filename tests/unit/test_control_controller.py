@@ -382,7 +382,8 @@ def released(plant: Plant, component: str = COMPONENT, seq: int = 1) -> Any:
 
     draft = plant.draft(seq, component=component)
     now = int(plant.clock())
-    terms = ReleaseTerms(seq, "0123456789abcdef" * 2, SpeedLimit(((0, 1 << 32),), now - 1, now + 86_400))
+    limit = SpeedLimit(((0, 1 << 32),), now - 1, now + 86_400, clock_slack_s=0)
+    terms = ReleaseTerms(seq, "0123456789abcdef" * 2, limit)
     return lambda state, now_ms: acts.log_release(
         state, now_ms, BY, digest=draft.digest, manifest=draft.manifest, terms=terms
     )

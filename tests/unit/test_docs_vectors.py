@@ -16,9 +16,9 @@ from tidegate.core.assign import arm_commit, device_key, rank_text, ring_arm_sal
 from tidegate.core.errors import BadInput
 from tidegate.core.model import Manifest, Plan, SpeedLimit
 from tidegate.core.rings import Rings
+from tidegate.core.speed import age_s, allowed_share, speed_permits
 from tidegate.core.wire import decode, encode, plain, read
 from tidegate.trust.payload import describe_payload, pack_payload, unpack_payload
-from tidegate.trust.speed import age_s, allowed_share, speed_permits
 from tidegate.trust.tokens import parse_token, token_hash
 
 pytestmark = [pytest.mark.room("core"), pytest.mark.room("trust")]

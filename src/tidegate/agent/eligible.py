@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from tidegate.agent.plans import Seen
 from tidegate.core.assign import device_key, rank
 from tidegate.core.model import Manifest, Plan, PlanState, ReleaseTerms
-from tidegate.trust.speed import speed_permits
+from tidegate.core.speed import speed_permits
 
 _STATES = {
-    PlanState.HOLD: "rollout {} is on hold: nothing new starts until there is enough evidence",
+    PlanState.HOLD: "rollout {} is on hold: nothing new starts until evidence and speed limit allow it",
     PlanState.PAUSED: "rollout {} is paused by an operator",
     PlanState.HALTED: "rollout {} was halted: its candidate is not taken",
     PlanState.CLOSED: "rollout {} is closed",

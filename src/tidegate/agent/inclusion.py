@@ -12,12 +12,12 @@ from typing import Any
 
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.core.model import Candidate
+from tidegate.core.speed import CLOCK_TOLERANCE_S
 from tidegate.core.wire import canonical, parse_json
 from tidegate.trust.errors import Unreachable
 from tidegate.trust.ledger_policy import LedgerPolicy
 from tidegate.trust.ledger_proof import parse_proof
 from tidegate.trust.note import NoteKey, parse_key
-from tidegate.trust.speed import CLOCK_TOLERANCE_S
 from tidegate.trust.updater import Fetch
 from tidegate.trust.witness import witnessed
 

@@ -11,12 +11,12 @@ from tidegate.agent.pace import Backoff, jittered
 from tidegate.core.assign import SHARE_ONE
 from tidegate.core.errors import TidegateError
 from tidegate.core.model import Candidate, Manifest, Plan, PlanState, ReleaseTerms
+from tidegate.core.speed import not_before
 from tidegate.trust.client import TrustClient
 from tidegate.trust.emergency import Stop
 from tidegate.trust.errors import ClockWrong
 from tidegate.trust.pardon import Pardon
 from tidegate.trust.promotion import lifted
-from tidegate.trust.speed import not_before
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,9 @@ async def begin(office: Any, by: Who, body: dict[str, Any], number: int = 0, sec
     name = f"{said.component}-{secrets.token_hex(3)}"
 
     def decide(state: ServerState, now_ms: int) -> tuple[list[Event], approvals.Waits | None]:
-        more = {"arm_secret": arm_secret, "evidence": evidence}
+        ledger = office.controller.ledger
+        witnessed_s = ledger.witnessed_s(release.digest, now_ms // 1000) if ledger else 0
+        more = {"arm_secret": arm_secret, "evidence": evidence, "witnessed_s": witnessed_s}
         events, _ = start_rollout(state, now_ms, by, said, rollout=name, **more)
         if second is not None:
             return [*approvals.grant(state, now_ms, second, number), *events], None

@@ -20,7 +20,7 @@ from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.ledger import LedgerWriter
 from tidegate.trust.ledger_proof import parse_proof
 from tidegate.trust.note import NoteKey, NoteSigner, parse_note
-from tidegate.trust.witness import cosigned_at
+from tidegate.trust.witness import cosigned_at, witnessed
 
 AGAIN_S = 5.0
 
@@ -43,6 +43,7 @@ class Ledger:
         self.barred = ""
         """Why nothing may be published any more: a witness has seen another ledger under this name."""
         self._witnesses: frozenset[NoteKey] = frozenset()
+        self._quorum = 0
         self._bare: dict[str, int] = {}
         """Releases whose proof not all witnesses have signed yet."""
         self._files = threading.Lock()
@@ -162,11 +163,26 @@ class Ledger:
             if self._witnesses:
                 self._bare[digest] = at
 
-    def demand(self, witnesses: Collection[NoteKey]) -> None:
-        """Name the witnesses whose signatures the releases' proofs are to carry."""
+    def demand(self, witnesses: Collection[NoteKey], quorum: int = 0) -> None:
+        """Name the witnesses that are to sign the releases' proofs, and how many of them devices demand."""
+        self._quorum = quorum
         if self._witnesses != frozenset(witnesses):
             self._witnesses = frozenset(witnesses)
             self._bare = {path.stem: at for path, at in self._proofs() if at >= 0} if witnesses else {}
+
+    def witnessed_s(self, digest: str, now_s: int) -> int:
+        """Give when the witnesses that devices demand saw a release (unix seconds); 0 where none are demanded.
+
+        Where they have not yet, no device takes it yet, and it counts as seen now.
+        """
+        if self._quorum == 0:
+            return 0
+        try:
+            note = parse_proof(self._proof_path(digest).read_bytes()).note
+            times = sorted((at for _, at in witnessed(note, tuple(self._witnesses), self._quorum)), reverse=True)
+            return times[self._quorum - 1]
+        except (OSError, Untrusted):
+            return now_s
 
     def _proofs(self) -> Iterator[tuple[Path, int]]:
         for path in (self.directory / "releases").glob("*.tlog-proof"):

@@ -23,6 +23,7 @@ from tidegate.core.rollout import Rollout, RolloutSpec
 from tidegate.core.roster import Roster
 from tidegate.core.rounds import rounds
 from tidegate.core.scouts import choose_scouts
+from tidegate.core.speed import not_before
 from tidegate.core.wire import encode, plain
 from tidegate.log.events import Act, Event
 
@@ -75,8 +76,11 @@ def start_rollout(
     rollout: str,
     arm_secret: bytes,
     evidence: dict[str, Any] | None = None,
+    witnessed_s: int = 0,
 ) -> tuple[list[Event], str]:
     """Freeze the roster and begin a rollout; its first ring opens at the next look at the evidence.
+
+    `witnessed_s` is when the witnesses that devices demand saw the release in the ledger: for them it is no older.
 
     Raises:
         NotFound: for an unknown release.
@@ -123,6 +127,7 @@ def start_rollout(
             caps=caps,
             cap_rounds=waits.slowest,
             usual_rounds=waits.usual,
+            speed=not_before(release.terms, witnessed_s).speed,
             scope=tuple(f"{name}={value}" for name, value in sorted(said.scope.items())),
         )
     except ValueError as error:

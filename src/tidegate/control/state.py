@@ -15,6 +15,7 @@ from tidegate.control.labelling import fold_labels
 from tidegate.control.operators import Operators
 from tidegate.core.aside import set_aside
 from tidegate.core.caps import InFlight
+from tidegate.core.dwell import dwells_ms
 from tidegate.core.looks_budget import Account, Rolling
 from tidegate.core.model import Arm, Manifest, Outcome, ReleaseTerms
 from tidegate.core.rollout import ENDED, Happening, Rollout, RolloutSpec
@@ -212,7 +213,11 @@ class ServerState:
 
     def _release(self, event: Act) -> None:
         if event.what == "release_promoted":
-            self.promoted[event.body["digest"]] = event.body["ceiling_2p32"]
+            digest, ceiling_2p32 = event.body["digest"], event.body["ceiling_2p32"]
+            self.promoted[digest] = ceiling_2p32
+            for rollout in self.rollouts.values():
+                if rollout.spec.candidate.sha256 == digest:
+                    rollout.ceiling_2p32 = ceiling_2p32
         else:
             self.withdrawn[event.body["digest"]] = event.body["reason"]
 
@@ -240,7 +245,10 @@ class ServerState:
                 self.in_flight.enter(index, rollout.spec.component, self.devices.labels_of(index))
 
     def _start(self, spec: RolloutSpec, at_ms: int) -> None:
-        self.rollouts[spec.rollout] = Rollout(spec, self.devices.keys_of(spec.roster), at_ms)
+        rollout = Rollout(spec, self.devices.keys_of(spec.roster), at_ms)
+        rollout.ceiling_2p32 = self.promoted.get(spec.candidate.sha256, 0)
+        rollout.dwells_ms = dwells_ms(self.rollouts.values(), spec, at_ms)
+        self.rollouts[spec.rollout] = rollout
         self.active[spec.component] = spec.rollout
         self.in_flight.standing.declare(spec.rollout, spec.limits, spec.lanes)
         if not spec.shadow:

@@ -11,10 +11,11 @@ from tidegate.control.quarantine import clusters_of
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.admission import main_room
 from tidegate.core.assign import SHARE_ONE
+from tidegate.core.course import limited
 from tidegate.core.evidence import LeaseState
 from tidegate.core.rollout import Rollout
+from tidegate.core.speed import outlook
 from tidegate.core.wire import plain
-from tidegate.trust.speed import outlook
 
 Json = dict[str, Any]
 
@@ -62,7 +63,7 @@ def rollout_view(state: ServerState, rollout: Rollout, now_ms: int, *, devices: 
         "set_aside": len(evidence.aside),
         "spill": _spill(state, rollout, now_ms),
         "clusters": _clusters(state, rollout, now_ms),
-        "speed": _speed(state, release, now_ms, rollout.devices) if release else None,
+        "speed": _speed(state, release, now_ms, rollout) if release else None,
     }
     if devices:
         view["where"] = [_standing(state, rollout, position, now_ms) for position in range(rollout.devices)]
@@ -85,8 +86,9 @@ def _clusters(state: ServerState, rollout: Rollout, now_ms: int) -> list[Json]:
     return [{**plain(one), "group": "=".join(one.group), "sentence": one.sentence} for one in found]
 
 
-def _speed(state: ServerState, release: Release, now_ms: int, devices: int) -> Json:
+def _speed(state: ServerState, release: Release, now_ms: int, rollout: Rollout) -> Json:
     """Show what the signed speed limit allows now and when it allows more; devices are counted in expectation."""
+    devices, waits = rollout.devices, limited(rollout, now_ms)
     found = outlook(release.terms.speed, now_ms // 1000, state.promoted.get(release.digest, 0))
     return {
         "share_now": found.share_2p32 / SHARE_ONE,
@@ -96,6 +98,7 @@ def _speed(state: ServerState, release: Release, now_ms: int, devices: int) -> J
         "promoted": release.digest in state.promoted,
         "emergency": release.emergency,
         "sentence": found.sentence,
+        "waits": plain(waits),
     }
 
 

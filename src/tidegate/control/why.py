@@ -10,6 +10,7 @@ from tidegate.control.views import standing
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.model import PlanState
 from tidegate.core.rollout import ENDED, Rollout
+from tidegate.core.speed import speed_permits
 
 
 def find_device(state: ServerState, name: str) -> DeviceRow:
@@ -55,6 +56,9 @@ def _entry(state: ServerState, row: DeviceRow, rollout: Rollout, now_ms: int) ->
             sentence = f"never exposed: the rollout was {rollout.phase.value} before its turn came ({rollout.sentence})"
         elif rollout.phase is PlanState.PAUSED and word in ("waiting", "late"):
             sentence += f"; the rollout is paused ({rollout.sentence})"
+        elif rollout.speed is not None and word in ("waiting", "late"):
+            answer = speed_permits(rollout.speed, rollout.rings.rank_of(position), now_ms // 1000, 0)
+            sentence = sentence if answer.permitted else f"waits: {answer.sentence}"
     return {
         "component": rollout.spec.component,
         "rollout": rollout.spec.rollout,

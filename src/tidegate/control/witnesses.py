@@ -162,7 +162,7 @@ class Witnesses(Collector):
             if witness.url:
                 url = witness.url.rstrip("/")
                 self._asked[witness.key] = old if old and old.url == url else Asked(witness.note_key, url)
-        self._ledger.demand([witness.note_key for witness in named])
+        self._ledger.demand([witness.note_key for witness in named], self.quorum)
 
     async def _ask(self, client: httpx.AsyncClient, asked: Asked, size: int, note: bytes) -> bytes | None:
         """Give a witness's signature lines, or None; then `trouble` says why."""

@@ -71,12 +71,15 @@ class Asked:
 def accepts(rollout: Rollout, ring: int, now_ms: int) -> bool:
     """Say whether a ring still takes its members: from its opening, for the spread and one observation time.
 
+    That time begins when the signed speed limit, or its dwell, allows the ring's last member to begin: nobody is late
+    for being told to wait.
+
     Where caps or lanes hold members back, as long as there is a lease in each observation time, and for so many of
     them as the slowest group needs: who waits for a cap is not away.
     """
     if ring not in rollout.opened_ms or ring in rollout.closed:
         return False
-    spec, opened_ms = rollout.spec, rollout.opened_ms[ring]
+    spec, opened_ms = rollout.spec, rollout.allowed_ms[ring]
     takes_ms = _takes_ms(rollout, ring)
     moves = rollout.granted_ms.get(ring, opened_ms) + takes_ms
     return now_ms < max(opened_ms + takes_ms, min(moves, opened_ms + takes_ms * spec.cap_rounds))
@@ -191,7 +194,7 @@ def _takes_ms(rollout: Rollout, ring: int) -> int:
 def _until_next_ring(rollout: Rollout, now_ms: int) -> float:
     """Give the time to ask again where a ring must open first: devices see that in the plan, and come sooner."""
     ring = rollout.ring_open
-    closes_ms = rollout.opened_ms.get(ring, rollout.started_ms) + _takes_ms(rollout, ring)
+    closes_ms = rollout.allowed_ms.get(ring, rollout.started_ms) + _takes_ms(rollout, ring)
     return max((closes_ms - now_ms) / 1000, _wait(rollout))
 
 

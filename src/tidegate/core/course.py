@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from tidegate.core.bounds import halts
 from tidegate.core.evidence import ArmCounts, LeaseState
 from tidegate.core.gating import placebo_gate
 from tidegate.core.model import Arm, PlanState
+from tidegate.core.pacing import Limited, fitted, may_begin_ms, scouts_until_ms
 from tidegate.core.reading import LOG_CEILING, arm_counts, figures, log_evidence_of_harm, window
 from tidegate.core.rollout import ENDED, ClosedRing, Rollout
 from tidegate.core.room import late_room, main_room
 from tidegate.core.shadow import measured
-from tidegate.core.verdict import Figures, Verdict, advance, complete, ease, halt, hold
+from tidegate.core.verdict import Figures, Verdict, advance, complete, ease, halt, held_back, hold
 
 
 def next_due(rollout: Rollout, now_ms: int) -> ClosedRing | Verdict | None:
@@ -35,7 +37,18 @@ def next_due(rollout: Rollout, now_ms: int) -> ClosedRing | Verdict | None:
         return complete(rollout.ring_open, found)
     if rollout.phase is PlanState.PAUSED:
         return None
-    return _opening(rollout, now_ms, found) or _flow(rollout, now_ms, found)
+    opening = _opening(rollout, now_ms)
+    if isinstance(opening, Opening):
+        return advance(rollout.ring_open + 1, opening.treated, opening.placebo, opening.by, found)
+    return _flow(rollout, now_ms, found, opening)
+
+
+def limited(rollout: Rollout, now_ms: int) -> Limited | None:
+    """Say what of the signed speed limit the next ring waits for, where the evidence would let it begin."""
+    if rollout.phase in ENDED or rollout.speed is None:
+        return None
+    opening = _opening(rollout, now_ms)
+    return opening if isinstance(opening, Limited) else None
 
 
 def _whole(rollout: Rollout, ring: int, treated: ArmCounts, placebo: ArmCounts) -> bool:
@@ -74,7 +87,15 @@ def _frozen(rollout: Rollout, ring: int, now_ms: int) -> ClosedRing:
     )
 
 
-def _opening(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
+class Opening(NamedTuple):
+    """A ring that may begin: its treated and placebo devices, and the rule that lets it."""
+
+    treated: int
+    placebo: int
+    by: str
+
+
+def _opening(rollout: Rollout, now_ms: int) -> Opening | Limited | None:
     """Open the next ring if either rule lets it begin; its size is fixed here, before anyone in it has answered."""
     current, left = rollout.ring_open, rollout.rings.left
     if left == 0 or (current == 0 and not _scouted(rollout, now_ms)):
@@ -95,7 +116,11 @@ def _opening(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
     if size < 1:
         return None
     treated, placebo = rollout.rings.sizes(size, _placebo(rollout, so_far, size))
-    return advance(current + 1, treated, placebo, by, found)
+    fits = fitted(rollout, treated, placebo, now_ms)
+    if isinstance(fits, Limited):
+        return fits
+    cut = "" if fits == (treated, placebo) else f", of {treated:,} as many as the speed limit allows"
+    return Opening(*fits, by + cut)
 
 
 def _certain_size(rollout: Rollout, now_ms: int) -> int:
@@ -127,7 +152,7 @@ def _placebo(rollout: Rollout, so_far: int, size: int) -> int | None:
 def _scouted(rollout: Rollout, now_ms: int) -> bool:
     """Say whether the scouts have gone ahead: each has answered, or one observation time has passed."""
     evidence = rollout.evidence
-    if now_ms >= rollout.started_ms + (rollout.spread_s(0) + rollout.spec.observe_s) * 1000:
+    if not rollout.spec.scouts or now_ms >= scouts_until_ms(rollout):
         return True
     return all(evidence.state[scout] > LeaseState.PENDING for scout in rollout.spec.scouts)
 
@@ -138,7 +163,7 @@ def _begun(rollout: Rollout, ring: int, now_ms: int) -> bool:
     return ring in rollout.closed or leased == rollout.rings.drawn[ring - 1].treated
 
 
-def _flow(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
+def _flow(rollout: Rollout, now_ms: int, found: Figures, waits: Limited | None) -> Verdict | None:
     """Hold where nothing is under way and no lease can be granted; let a rollout on hold go on where one can be.
 
     Devices announce while a plan is open alone: a hold while late devices have room would keep them out for ever.
@@ -147,14 +172,16 @@ def _flow(rollout: Rollout, now_ms: int, found: Figures) -> Verdict | None:
         return ease(rollout.ring_open, found) if rollout.phase is PlanState.HOLD else None
     if rollout.phase is not PlanState.OPEN or rollout.evidence.waiting(now_ms, rollout.observe_ms):
         return None
+    if waits is not None:
+        return held_back(waits.ring, waits.sentence, found)
     if rollout.ring_open == 0:
         return None
-    return hold(rollout.ring_open, len(_absent(rollout)), late_room(rollout), found)
+    return hold(rollout.ring_open, len(_absent(rollout, now_ms)), late_room(rollout), found)
 
 
 def _leasable(rollout: Rollout, now_ms: int) -> bool:
     """Say whether a device that asks now could be granted a lease: one of an open ring, or a late one."""
-    if late_room(rollout) > 0 and _absent(rollout):
+    if late_room(rollout) > 0 and _absent(rollout, now_ms):
         return True
     room = main_room(rollout)
     return any(
@@ -164,7 +191,13 @@ def _leasable(rollout: Rollout, now_ms: int) -> bool:
     )
 
 
-def _absent(rollout: Rollout) -> list[int]:
-    """Give the positions of late devices, and of scouts, that have not come yet."""
+def _absent(rollout: Rollout, now_ms: int) -> list[int]:
+    """Give the positions of late devices, and of scouts that may begin, that have not come yet."""
     wanted = {*rollout.overdue, *rollout.spec.scouts}
-    return [position for position in wanted if not rollout.evidence.treated_lease[position]]
+    away = [position for position in wanted if not rollout.evidence.treated_lease[position]]
+    return [position for position in away if position in rollout.overdue or _may_begin(rollout, position, now_ms)]
+
+
+def _may_begin(rollout: Rollout, position: int, now_ms: int) -> bool:
+    at_ms = may_begin_ms(rollout, position)
+    return at_ms is not None and at_ms <= now_ms

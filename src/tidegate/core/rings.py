@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ class Rings:
         """The order of exposure, uint64, shape (devices,); made anew each time."""
         return rank(self._order_salt, self._keys)
 
-    def rank_of(self, position: int) -> int:
+    def rank_of(self, position: int | np.integer[Any]) -> int:
         """Give one device's rank."""
         return rank(self._order_salt, int(self._keys[position]))
 
@@ -87,6 +88,26 @@ class Rings:
     def left(self) -> int:
         """Devices that no ring has treated yet, in the order of the rings."""
         return len(self._order) - sum(ring.treated for ring in self.drawn)
+
+    def within(self, share_2p32: int) -> int:
+        """Count the devices that a next ring may have if ranks beyond a share are left out: heads and new ones."""
+        bound = share_2p32 << 32
+        end = bisect_left(range(len(self._order)), bound, lo=self._taken, key=lambda at: self.rank_of(self._order[at]))
+        return len(self._heads) + end - self._taken
+
+    def last_rank(self, members: int) -> int:
+        """Give the greatest rank of a next ring with so many members, or of those drawn so far where it adds none."""
+        last = self._taken + max(members - len(self._heads), 0)
+        return self.rank_of(self._order[last - 1]) if last else 0
+
+    def coming(self, members: int) -> npt.NDArray[Any]:
+        """Give the positions of a next ring's members: the placebo devices of the ring before, and new ones."""
+        fresh = max(members - len(self._heads), 0)
+        return np.concatenate([self._heads, self._order[self._taken : self._taken + fresh]])
+
+    def members(self, ring: int) -> npt.NDArray[Any]:
+        """Give the positions of the newest ring's members."""
+        return np.concatenate([np.flatnonzero(self.treated == ring), self._heads])
 
     def sizes(self, treated: int, placebo: int | None = None) -> tuple[int, int]:
         """Give the exact (treated, placebo) numbers that a next ring would have.
@@ -109,11 +130,11 @@ class Rings:
         """Draw the next ring. Arguments and errors are those of `sizes`."""
         treated, placebo = self.sizes(treated, placebo)
         number = len(self.drawn) + 1
-        fresh = self._order[self._taken : self._taken + treated + placebo - len(self._heads)]
+        members = self.coming(treated + placebo)
+        fresh = members[len(self._heads) :]
         self.enter, self.treated = wide_enough(self.enter, number), wide_enough(self.treated, number)
         self.enter[fresh] = number
         self._taken += len(fresh)
-        members = np.concatenate([self._heads, fresh])
         salt = ring_arm_salt(self._arm_secret, self._rollout, number)
         arms = np.argsort(arm_order(salt, self._keys[members]), kind="stable")
         self.treated[members[arms[:treated]]] = number

@@ -14,9 +14,10 @@ from tidegate.core.caps import Cap
 from tidegate.core.evidence import Bools, Evidence, Ints
 from tidegate.core.limits import Lanes, Limit
 from tidegate.core.looks import LookPlan
-from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState
+from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState, SpeedLimit
 from tidegate.core.rings import Rings
 from tidegate.core.roster import Positions, Roster
+from tidegate.core.speed import opens_at_s, promoted
 from tidegate.core.spread import ring_spread_s
 from tidegate.core.turns import Turns
 
@@ -97,6 +98,7 @@ class RolloutSpec:
     lease is a placebo: it measures the background and changes nothing. `limits` and `lanes` keep services up, over
     all rollouts together. `cap_rounds` are the observation times that caps and lanes make the slowest group wait,
     `usual_rounds` those of the usual device. `spread_s` is the least time over which a ring's announcements are spread.
+    `speed` is the release's signed limit, which devices enforce; None in rollouts of older logs.
     """
 
     rollout: str
@@ -121,6 +123,7 @@ class RolloutSpec:
     lanes: tuple[Lanes, ...] = ()
     cap_rounds: int = 1
     usual_rounds: float = 0.0
+    speed: SpeedLimit | None = None
     scope: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,6 +169,12 @@ class Rollout:
         self.evidence = Evidence(self.rings, started_ms)
         self.phase = PlanState.OPEN
         self.opened_ms: dict[int, int] = {}
+        self.allowed_ms: dict[int, int] = {}
+        """From when the speed limit and the dwell allow each ring's last member to begin."""
+        self.ceiling_2p32 = 0
+        """What a promotion has lifted the release's ceiling to."""
+        self.dwells_ms: Ints | None = None
+        """Until when the signed dwell holds back each device of the roster, if it holds back any; shape (devices,)."""
         self.granted_ms: dict[int, int] = {}
         """The newest treated lease of each ring, where caps or lanes may hold members back."""
         self.closed: dict[int, ClosedRing] = {}
@@ -210,6 +219,17 @@ class Rollout:
         """Fold the opening of the next ring, for `treated` devices and `placebo` beside them."""
         self.rings.draw(treated, placebo)
         self.opened_ms[self.ring_open] = at_ms
+        self.allowed_ms[self.ring_open] = max(at_ms, self._allowed_ms())
+
+    def _allowed_ms(self) -> int:
+        at_s = opens_at_s(self.speed, self.rings.last_rank(0)) if self.speed is not None else None
+        dwells_ms = 0 if self.dwells_ms is None else int(self.dwells_ms[self.rings.members(self.ring_open)].max())
+        return max((at_s or 0) * 1000, dwells_ms)
+
+    @property
+    def speed(self) -> SpeedLimit | None:
+        """The release's signed speed limit, with the ceiling that a promotion has given it."""
+        return None if self.spec.speed is None else promoted(self.spec.speed, self.ceiling_2p32)
 
     def close_ring(self, closed: ClosedRing) -> None:
         """Fold the closing of a ring; its devices without a lease are late from now on."""

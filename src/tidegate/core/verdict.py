@@ -84,6 +84,12 @@ def hold(ring: int, late: int, late_room: int, figures: Figures) -> Verdict:
     return Verdict(VerdictKind.HOLD, Happening.STUCK, ring, sentence, figures)
 
 
+def held_back(ring: int, why: str, figures: Figures) -> Verdict:
+    """The evidence lets the next ring begin, and the signed speed limit does not."""
+    sentence = f"ring {ring} waits: {why}"
+    return Verdict(VerdictKind.HOLD, Happening.STUCK, ring - 1, sentence, figures)
+
+
 def halt(ring: int, one_in: float, figures: Figures) -> Verdict:
     """The candidate harms devices. `one_in`: a harmless one would look like this once in so many rollouts."""
     failed = figures.reverted + figures.silent

@@ -18,6 +18,7 @@ from tuf.ngclient import TargetFile
 
 from tidegate.core.errors import BadInput, NotFound, Untrusted
 from tidegate.core.model import Candidate, Manifest, Plan, ReleaseTerms
+from tidegate.core.speed import CLOCK_TOLERANCE_S
 from tidegate.core.wire import decode
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, sweep_temporary, sync_dir, write_durably
@@ -30,7 +31,6 @@ from tidegate.trust.pardon import PARDON
 from tidegate.trust.promotion import read_promotion
 from tidegate.trust.release import read_terms
 from tidegate.trust.signed_time import SignedTime
-from tidegate.trust.speed import CLOCK_TOLERANCE_S
 from tidegate.trust.updater import DurableUpdater, Fetch, Fetcher, typed
 from tidegate.trust.withdrawal import sentence_of
 

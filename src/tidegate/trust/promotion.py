@@ -18,6 +18,7 @@ from tuf.api.metadata import TargetFile, Targets
 from tidegate.core.assign import SHARE_ONE
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import ReleaseTerms, check_digest
+from tidegate.core.speed import promoted
 from tidegate.core.wire import encode, plain, read
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
@@ -105,5 +106,4 @@ def read_promotion(described: TargetFile) -> Promotion:
 
 def lifted(terms: ReleaseTerms, ceiling_2p32: int) -> ReleaseTerms:
     """Give the terms with the ceiling that a promotion allows; a ceiling is never lowered here."""
-    ceiling = max(terms.speed.ceiling_2p32, ceiling_2p32)
-    return replace(terms, speed=replace(terms.speed, ceiling_2p32=ceiling))
+    return replace(terms, speed=promoted(terms.speed, ceiling_2p32))

@@ -19,12 +19,12 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import Manifest, ReleaseTerms
+from tidegate.core.speed import least_share, percent
 from tidegate.core.wire import decode, encode, plain, read
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, target, verify, versioned
 from tidegate.trust.payload import describe_payload, pack_payload, store_payload, unpack_payload, verify_payload
-from tidegate.trust.speed import least_share, percent
 from tidegate.trust.withdrawal import check_kept, gone_of
 
 __all__ = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tidegate.core.speed import CLOCK_TOLERANCE_S
 from tidegate.trust.errors import ClockWrong
-from tidegate.trust.speed import CLOCK_TOLERANCE_S
 
 
 class SignedTime:

@@ -15,6 +15,7 @@ from tuf.api.metadata import Targets
 from tidegate.agent.inclusion import Inclusion
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import Candidate
+from tidegate.core.speed import not_before
 from tidegate.core.wire import canonical, plain
 from tidegate.trust.ceremony import Bundle, begin_change, metadata_of, sign_bundle
 from tidegate.trust.ceremony_accept import accept_bundle
@@ -27,7 +28,6 @@ from tidegate.trust.merkle import Tree, leaf_hash
 from tidegate.trust.metadata import latest_bytes, parse, sign
 from tidegate.trust.note import COSIGNATURE, NoteKey, NoteSigner
 from tidegate.trust.repository import init_repository
-from tidegate.trust.speed import not_before
 from tidegate.trust.witness import cosign
 
 LEDGER = NoteSigner("ledger.example/one", Ed25519PrivateKey.generate())

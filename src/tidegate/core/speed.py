@@ -1,4 +1,4 @@
-"""The speed limit as a device enforces it: whole numbers, no clock of its own, no word from the server."""
+"""The speed limit: what a device enforces with its own clock, and what the server counts on; whole numbers alone."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def outlook(limit: SpeedLimit, wall_s: int, promoted_2p32: int = 0) -> Outlook:
         wall_s: unix seconds.
         promoted_2p32: the ceiling that a promotion has given it, 0 for none.
     """
-    limit = replace(limit, ceiling_2p32=max(limit.ceiling_2p32, promoted_2p32))
+    limit = promoted(limit, promoted_2p32)
     age = age_s(limit, wall_s)
     share = allowed_share(limit, age) if wall_s <= limit.not_after else 0
     steps: list[tuple[int, int]] = []
@@ -92,6 +92,29 @@ def not_before(terms: ReleaseTerms, witnessed_s: int) -> ReleaseTerms:
     if witnessed_s <= terms.speed.logged:
         return terms
     return replace(terms, speed=replace(terms.speed, logged=min(witnessed_s, terms.speed.not_after - 1)))
+
+
+def promoted(limit: SpeedLimit, ceiling_2p32: int) -> SpeedLimit:
+    """Give the limit with the ceiling that a promotion allows; a ceiling is never lowered, and the steps stay."""
+    return limit if ceiling_2p32 <= limit.ceiling_2p32 else replace(limit, ceiling_2p32=ceiling_2p32)
+
+
+def opens_at_s(limit: SpeedLimit, rank: int) -> int | None:
+    """Give the unix second from which a device of this rank may begin, by a clock that is right; None if never."""
+    seconds = _opens_at_age(limit, rank)
+    at_s = None if seconds is None else limit.logged + limit.clock_slack_s + seconds
+    return None if at_s is None or at_s > limit.not_after else at_s
+
+
+def next_step_s(limit: SpeedLimit, wall_s: int) -> int | None:
+    """Give the unix second at which the limit allows more than now, or None if it never does."""
+    age = age_s(limit, wall_s)
+    now = allowed_share(limit, age)
+    for seconds in sorted({0, *(step[0] for step in limit.steps)}):
+        if seconds > age and allowed_share(limit, seconds) > now:
+            at_s = wall_s + seconds - age
+            return at_s if at_s <= limit.not_after else None
+    return None
 
 
 def speed_permits(limit: SpeedLimit, rank: int, wall_s: int, high_water_s: int) -> SpeedAnswer:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tidegate.core.assign import RANK_END, SHARE_ONE
 from tidegate.core.model import SpeedLimit
-from tidegate.trust.speed import CLOCK_TOLERANCE_S, age_s, allowed_share, least_share, speed_permits
+from tidegate.core.speed import CLOCK_TOLERANCE_S, age_s, allowed_share, least_share, speed_permits
 
 LOGGED = 1_800_000_000
 ONE_PERCENT = SHARE_ONE // 100
