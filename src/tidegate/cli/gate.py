@@ -232,7 +232,7 @@ def show(told: dict[str, Any], results: list[Result]) -> None:
         sheet.add_column(column)
     for each in told["checks"]:
         word = each["result"]
-        took = "reused" if each["reused"] else f"{each['took_s']:.2f} s"
+        took = f"reused from {each['reused_from']}" if each["reused"] else f"{each['took_s']:.2f} s"
         mark = Text(f"{MARK[word]} {word.lower()}", style=COLOUR[word])
         sheet.add_row(Text(printable(each["check"])), mark, Text(printable(each["question"])), took)
     console.print(sheet)

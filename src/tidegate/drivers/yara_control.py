@@ -34,7 +34,9 @@ class Settings:
     `watch`: the directory to protect. `quarantine`: where matching files go, on the same file system. `planted`: a
     sample, relative to `watch`, that every look at health plants anew. `needs`: files, relative to `watch`, that the
     device cannot be without. `cpu_s`: CPU that one file may take. `memory_mb`: address space of the engine.
-    `interval_s`: pause between two passes. `start_s`: how long a start may take until the engine watches.
+    `interval_s`: pause between two passes. `start_s`: how long a start may take until the engine watches. `compiled`: a
+    directory with rules that were compiled before, by release, which nobody but the device's owner may write to; where
+    there is none for a release, or no directory is named, the rules are compiled.
     """
 
     watch: Path
@@ -45,6 +47,7 @@ class Settings:
     memory_mb: int
     interval_s: float
     start_s: float
+    compiled: str
 
 
 def read_settings(place: Place) -> Settings:
@@ -74,7 +77,7 @@ def read_settings(place: Place) -> Settings:
     return Settings(
         directory("watch"), directory("quarantine"), given.get("planted", ""), needs,
         int(number("cpu_s", 10, 1)), int(number("memory_mb", 1024, 256)),
-        number("interval_s", 1.0, 0.01), number("start_s", START_S, 0.1),
+        number("interval_s", 1.0, 0.01), number("start_s", START_S, 0.1), given.get("compiled", ""),
     )  # fmt: skip
 
 
@@ -104,6 +107,7 @@ class EngineControl:
             "--rules", str(place.current), "--watch", str(settings.watch), "--quarantine", str(settings.quarantine),
             "--status", str(self.status_path), "--interval", str(settings.interval_s),
             "--cpu-s", str(settings.cpu_s), "--memory-mb", str(settings.memory_mb),
+            *(("--compiled", settings.compiled) if settings.compiled else ()),
         ]  # fmt: skip
 
     def held(self) -> bool:

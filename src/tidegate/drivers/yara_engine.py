@@ -182,11 +182,19 @@ class Engine:
         self.report["passes"] += 1
         return changed
 
+    def compiled(self) -> yara_x.Rules | None:
+        """Take these rules as they were compiled before, where they are at hand under their release's digest."""
+        path = Path(self.options.compiled) / self.rules_directory.name
+        if not self.options.compiled or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return yara_x.Rules.deserialize_from(file)
+
     def run(self) -> NoReturn:
         self.tell()
         self.note_progress("(the rules are being compiled)")
         limit(COMPILE_CPU_S, self.options.memory_mb)
-        rules, _ = compile_rules(self.rules_directory)
+        rules = self.compiled() or compile_rules(self.rules_directory)[0]
         self.report["rules"] = len(list(rules))
         self.scanner = yara_x.Scanner(rules)
         self.settle_quarantine()
@@ -225,6 +233,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tidegate-yara-engine", allow_abbrev=False)
     for name in ("rules", "watch", "quarantine", "status"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--compiled", default="")
     parser.add_argument("--interval", type=float, default=1.0)
     parser.add_argument("--cpu-s", type=int, default=10)
     parser.add_argument("--memory-mb", type=int, default=1024)

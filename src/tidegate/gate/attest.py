@@ -21,7 +21,7 @@ from tidegate.gate.pipeline import passed
 from tidegate.gate.port import PASSED, SKIPPED, WARNED, Result
 from tidegate.gate.trial import Trial
 from tidegate.trust.dsse import Envelope
-from tidegate.trust.statement import Subject, check_result, summary
+from tidegate.trust.statement import Subject, check_result, rfc3339, summary
 
 MOST_SIGNED = 20
 SUMMARY = "summary"
@@ -46,7 +46,7 @@ def attest(trial: Trial, results: Sequence[Result], signers: Sequence[Signer]) -
             finished_s=result.started_s + (0 if result.reused else result.took_s),
             configuration=suite,
             findings=findings,
-            figures=result.figures,
+            figures={**result.figures, **({"reused from": rfc3339(result.seen_s)} if result.reused else {})},
         )
         envelopes.append(statement.signed(signers))
         names.append(result.check)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tidegate.core.model import Manifest
 from tidegate.core.wire import plain
+from tidegate.gate.engine_yara import YaraInterpreter
 from tidegate.gate.jobs import Job
 from tidegate.gate.port import Seen
 from tidegate.gate.trial import Edition, Trial
@@ -22,6 +23,7 @@ WRITABLE = (
     "/srv", "/run", "/run/lock", "/boot",
 )  # fmt: skip
 """Where a release could write on a device besides its own directory: here it may, and what is left there is seen."""
+KEPT = "/kept"
 _CURRENT = "{current}/"
 MOST_PROGRAM = 1 << 20
 YARA_SETTINGS = {"watch": "/tmp/watch", "quarantine": "/tmp/quarantine", "interval_s": "0.1", "start_s": "90"}
@@ -45,9 +47,17 @@ class Came:
 
 
 def drive(
-    trial: Trial, editions: Mapping[str, tuple[Manifest, Path]], steps: Sequence[Step], *, go_on: bool = False
+    trial: Trial,
+    editions: Mapping[str, tuple[Manifest, Path]],
+    steps: Sequence[Step],
+    *,
+    go_on: bool = False,
+    compiled: Mapping[str, Path] | None = None,
 ) -> list[Came]:
-    """Lead the driver through steps. Gives what came of each, up to the first that did not go well (or of all)."""
+    """Lead the driver through steps. Gives what came of each, up to the first that did not go well (or of all).
+
+    `compiled`: releases' rules as they were compiled before, which the driver may take from the step `kept` on.
+    """
     driver = trial.candidate.manifest.driver
     own = dict(YARA_SETTINGS) if driver in ("yara", "clamav") else {}
     asked = {
@@ -61,13 +71,15 @@ def drive(
     }
     read = [(place, f"/slots/{digest}") for digest, (_, place) in editions.items()]
     read += [((trial.base / name).resolve(), str((trial.base / name).resolve())) for name in trial.settings.read]
+    read += [(path, f"{KEPT}/{digest}") for digest, path in (compiled or {}).items()]
     if trial.settings.device:
         read.append(((trial.base / trial.settings.device).resolve(), "/device"))
     room_mb = max(trial.runner.limits.disk_mb, 64)
     limits = replace(trial.runner.limits, disk_mb=room_mb, file_mb=room_mb)
     words = (sys.executable, "-B", "-m", "tidegate.gate.inside.drive")
     talks = driver == "clamav"  # the driver asks its clamd by a local socket
-    ran = trial.runner.run(Job(words, tuple(read), json.dumps(asked).encode(), {}, limits, talks, WRITABLE))
+    job = Job(words, tuple(read), json.dumps(asked).encode(), {}, limits, talks, WRITABLE)
+    ran = trial.runner.run(job, patient=True)
     found: list[Came] = []
     for line in ran.stdout.decode(errors="replace").splitlines():
         try:
@@ -78,6 +90,14 @@ def drive(
     if len(found) < len(steps) and (not found or found[-1].kind == "ok" or go_on):
         found.append(Came(steps[len(found)], "died", f"the driver's process {ran.sentence} {ran.last_line}"))
     return found
+
+
+def compiled_of(trial: Trial, *editions: Edition) -> dict[str, Path]:
+    """Give editions' compiled rules for `drive`, where the driver's engine is the one that has compiled them."""
+    found = trial.interpreter
+    if trial.candidate.manifest.driver != "yara" or not isinstance(found, YaraInterpreter) or not found.own:
+        return {}
+    return {each.digest: path for each in editions if (path := trial.compile(each)) is not None}
 
 
 def editions_of(*editions: Edition) -> dict[str, tuple[Manifest, Path]]:

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from tidegate.core.errors import Refused
+from tidegate.core.wire import plain
+from tidegate.gate.corpus import tree_marks
 from tidegate.gate.interpreters import PAYLOAD, Files, Heard, Loaded, Match, Places, Runner, Scanned, split_place
 from tidegate.gate.jobs import Job, Ran
 from tidegate.gate.settings import InterpreterSettings
@@ -45,6 +48,14 @@ class CommandInterpreter:
             raise Refused(f"the interpreter {self.name} does not say its version: it {ran.sentence} {ran.last_line}")
         return ran.stdout.decode(errors="replace").strip()[:100]
 
+    def fingerprint(self) -> Any:
+        """Give its settings, and what marks its programs and the places that it reads."""
+        own = self._settings
+        words = {command[0] for command in (own.load, own.scan, own.describe, own.version) if command}
+        programs = [Path(found) for word in sorted(words) if (found := shutil.which(word))]
+        marks = [tree_marks(place.resolve()) for place in (*programs, *(source for source, _ in self._read))]
+        return [self.version(), plain(own), marks]
+
     def content_files(self, payload: Path) -> list[str]:
         """Give the files that fit the settings' patterns."""
         found = sorted(path.relative_to(payload).as_posix() for path in payload.rglob("*") if path.is_file())
@@ -65,7 +76,9 @@ class CommandInterpreter:
         """Run its load command."""
         return self._taken(self._run(self._settings.load, [(payload, PAYLOAD)]))
 
-    def scan(self, payload: Path, files: Files, places: Places, heard: Heard | None = None) -> Scanned:
+    def scan(
+        self, payload: Path, files: Files, places: Places, heard: Heard | None = None, *, compiled: bool = False
+    ) -> Scanned:
         """Run its scan command over the files, in batches."""
         loaded = self.load(payload)
         if not loaded.ok or not self._settings.scan:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tidegate
 from tidegate.core.errors import Refused
-from tidegate.drivers.yara_rules import SUFFIXES
+from tidegate.drivers.yara_rules import COMPILE_CPU_S, COMPILE_MEMORY_MB, SUFFIXES
+from tidegate.gate.compiled import MOST_BYTES, Compiled
 from tidegate.gate.interpreters import (
     PAYLOAD,
     VARIANTS,
@@ -25,10 +30,11 @@ from tidegate.gate.interpreters import (
     Scanned,
     split_place,
 )
-from tidegate.gate.jobs import Job, Ran
+from tidegate.gate.jobs import Job, Limits, Ran
 
 MOST_DEATHS = 5
 """After so many files that kill it, the rest of a part is not looked at any more."""
+COMPILED = "/compiled"
 _CODE = "import importlib.metadata as m, sys; print(m.version('yara-x')); print(sys.prefix); print(sys.base_prefix)"
 
 
@@ -38,8 +44,9 @@ class YaraInterpreter:
     kind = "yara-x"
     separable = True
 
-    def __init__(self, runner: Runner, python: str = "", name: str = "") -> None:
-        """Take the sandbox; `python` names another environment's interpreter."""
+    def __init__(self, runner: Runner, python: str = "", name: str = "", compiled: Compiled | None = None) -> None:
+        """Take the sandbox; `python` names another environment's interpreter; `compiled`: where rules are kept."""
+        self._compiled = compiled
         self._runner, self._python, self._given = runner, python or sys.executable, name
         self._also: list[tuple[Path, str]] = []
         self.own = self._python == sys.executable
@@ -71,6 +78,18 @@ class YaraInterpreter:
         self._also = [(Path(place), place) for place in dict.fromkeys(places) if not place.startswith("/usr")]
         return self._version
 
+    def fingerprint(self) -> Any:
+        """Give the version, and for this environment's own the digest of its program as well."""
+        return [self.version(), _build() if self.own else self._python]
+
+    def kept(self, payload: Path) -> Path | None:
+        """Give the file with a payload's rules as they were compiled before, if there is one."""
+        return self._compiled.find(self.fingerprint(), self._digests(payload)) if self._compiled else None
+
+    def _digests(self, payload: Path) -> dict[str, str]:
+        names = self.content_files(payload)
+        return {name: hashlib.sha256((payload / name).read_bytes()).hexdigest() for name in names}
+
     def content_files(self, payload: Path) -> list[str]:
         """Give the rule files."""
         found = (path for path in payload.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -81,18 +100,33 @@ class YaraInterpreter:
         return {}
 
     def load(self, payload: Path) -> Loaded:
-        """Compile the rules."""
-        ran = self._run({"mode": "load", "payload": PAYLOAD}, [(payload, PAYLOAD)])
-        return _loaded(ran, _values(ran.stdout))
+        """Compile the rules within the limits that a device's driver sets, and keep what comes of it."""
+        asked = {"mode": "load", "payload": PAYLOAD, "most_kept": MOST_BYTES if self._compiled else 0}
+        own = self._runner.limits
+        limits = replace(own, cpu_s=min(own.cpu_s, COMPILE_CPU_S), memory_mb=min(own.memory_mb, COMPILE_MEMORY_MB))
+        ran = self._run(asked, [(payload, PAYLOAD)], limits=replace(limits, output_mb=2 * MOST_BYTES >> 20))
+        values = _values(ran.stdout)
+        found = _loaded(ran, values)
+        told = next((value["compiled"] for value in values if "compiled" in value), None)
+        if found.ok and ran.ok and self._compiled and isinstance(told, str):
+            with suppress(ValueError):
+                self._compiled.keep(self.fingerprint(), self._digests(payload), base64.b64decode(told, validate=True))
+        return found
 
-    def scan(self, payload: Path, files: Files, places: Places, heard: Heard | None = None) -> Scanned:
+    def scan(
+        self, payload: Path, files: Files, places: Places, heard: Heard | None = None, *, compiled: bool = False
+    ) -> Scanned:
         """Compile and scan; a file that ends the interpreter is left out of the next run over the rest."""
+        kept = self.kept(payload) if compiled else None
+        if kept is not None:
+            places = [*places, (kept, COMPILED)]
         left, looked = [path for path, _ in files], 0
         matches: list[Match] = []
         trouble: list[tuple[str, str]] = []
         size, cpu_s, peak_mb = 0, 0.0, 0.0
         while True:
             asked = {"mode": "scan", "payload": PAYLOAD, "files": left, "file_cpu_s": self._runner.file_cpu_s}
+            asked["compiled"] = COMPILED if kept is not None else ""
             counter = _Counter(looked, heard)
             ran = self._run(asked, [(payload, PAYLOAD), *places], counter)
             values = _values(ran.stdout)
@@ -129,7 +163,13 @@ class YaraInterpreter:
             )
         return found
 
-    def _run(self, asked: dict[str, Any], read: Sequence[tuple[Path, str]], counter: _Counter | None = None) -> Ran:
+    def _run(
+        self,
+        asked: dict[str, Any],
+        read: Sequence[tuple[Path, str]],
+        counter: _Counter | None = None,
+        limits: Limits | None = None,
+    ) -> Ran:
         self.version()
         package = str(Path(tidegate.__file__).resolve().parent.parent)
         job = Job(
@@ -137,9 +177,20 @@ class YaraInterpreter:
             (*self._also, *read),
             json.dumps(asked).encode(),
             {"PYTHONPATH": package},
-            self._runner.limits,
+            limits or self._runner.limits,
         )
         return self._runner.run(job, counter)
+
+
+@functools.cache
+def _build() -> str:
+    """Name this environment's YARA-X by what is in its files."""
+    import yara_x
+
+    text = hashlib.sha256()
+    for path in sorted(Path(yara_x.__file__).parent.glob("*.so")) or [Path(yara_x.__file__)]:
+        text.update(path.read_bytes())
+    return text.hexdigest()
 
 
 class _Counter:

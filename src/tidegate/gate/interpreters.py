@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tidegate.gate.jobs import Job, Limits, Ran
 from tidegate.gate.sandbox import Sandbox
@@ -63,9 +63,12 @@ class Runner:
     slots: int = 1
     gate: threading.Semaphore = field(default_factory=threading.Semaphore)
 
-    def run(self, job: Job, heard: Callable[[bytes], None] | None = None) -> Ran:
-        """Run a job when there is a core for it."""
-        with self.gate:
+    waits: threading.Semaphore = field(default_factory=threading.Semaphore)
+
+    def run(self, job: Job, heard: Callable[[bytes], None] | None = None, *, patient: bool = False) -> Ran:
+        """Run a job when there is a core for it; `patient`: it waits for the clock more than it computes, and has a
+        place of its own beside those that compute."""
+        with self.waits if patient else self.gate:
             return self.sandbox.run(job, heard)
 
 
@@ -98,6 +101,10 @@ class Interpreter(Protocol):
         """Give its version. Raises Refused if it is not to be had."""
         ...
 
+    def fingerprint(self) -> Any:
+        """Give, as plain JSON, what tells this interpreter from every other, also from one of the same version."""
+        ...
+
     def content_files(self, payload: Path) -> list[str]:
         """Give the payload's files that it interprets, relative to it."""
         ...
@@ -106,8 +113,13 @@ class Interpreter(Protocol):
         """Let it take content."""
         ...
 
-    def scan(self, payload: Path, files: Files, places: Places, heard: Heard | None = None) -> Scanned:
-        """Let it take content and look at files; what it dies of is said, and the rest is looked at all the same."""
+    def scan(
+        self, payload: Path, files: Files, places: Places, heard: Heard | None = None, *, compiled: bool = False
+    ) -> Scanned:
+        """Let it take content and look at files; what it dies of is said, and the rest is looked at all the same.
+
+        `compiled`: it may take the content as it was compiled before, where that is at hand; not to measure it.
+        """
         ...
 
     def attempt(self, variants: Path, names: Sequence[str], each_s: int) -> dict[str, Loaded]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.core.wire import read
+from tidegate.gate.cache import code_of
 from tidegate.gate.port import FAILED, MOST_FINDINGS, PASSED, SKIPPED, WARNED, Check, Finding, Result, Seen
 from tidegate.gate.trial import Trial
 
@@ -44,6 +45,7 @@ def _all(
     trial: Trial, waiting: dict[str, Check], done: dict[str, Result], pool: ThreadPoolExecutor, tell: Watch
 ) -> None:
     running: dict[Future[Result], str] = {}
+    checks = list(waiting.values())
     while waiting or running:
         for check in _ready(waiting, done, running):
             del waiting[check.name]
@@ -60,15 +62,22 @@ def _all(
             done[name] = future.result()
             trial.results[name] = done[name].result
             tell(name, done[name].result, 1.0, "")
+    for check in checks:  # what ran beside one that failed in the end
+        failed = [name for name in check.needs if name in done and done[name].result == FAILED]
+        if failed and not done[check.name].skipped:
+            done[check.name] = Result(check.name, skipped=f"without meaning, since {failed[0]} failed")
+            trial.results[check.name] = SKIPPED
+            tell(check.name, SKIPPED, 1.0, "")
 
 
 def _ready(waiting: dict[str, Check], done: dict[str, Result], running: dict[Future[Result], str]) -> list[Check]:
     """Give the checks that may start now; one that must be alone starts when nothing else is left or runs."""
-    free = [
-        check
-        for check in waiting.values()
-        if not check.alone and not any(name in waiting or name in running.values() for name in check.needs)
-    ]
+
+    def waits(check: Check) -> bool:
+        beside = getattr(check, "beside", ())
+        return any(name in waiting or (name in running.values() and name not in beside) for name in check.needs)
+
+    free = [check for check in waiting.values() if not check.alone and not waits(check)]
     if free or running:
         return free
     return list(waiting.values())[:1]
@@ -79,6 +88,7 @@ def _one(trial: Trial, check: Check, tell: Watch) -> Result:
     tell(check.name, "runs", 0.0, "")
     try:
         inputs = check.inputs(trial)
+        inputs = None if inputs is None else [code_of(check), inputs]
         known = _known(trial.cache.get(inputs), started)
         if known is not None:
             return known
@@ -140,7 +150,7 @@ def _known(answer: Any, now_s: float) -> Result | None:
         found = read(Result, answer, "the kept answer")
     except BadInput:
         return None
-    return replace(found, reused=True, started_s=round(now_s, 3))
+    return replace(found, reused=True, seen_s=found.started_s, started_s=round(now_s, 3))
 
 
 def passed(results: Sequence[Result]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidegate.gate.clam_texts import bodies_of, has_bodies
-from tidegate.gate.corpus import Corpus, directory_corpus
+from tidegate.gate.corpus import Corpus, made_corpus
 from tidegate.gate.programs import windows_program
 from tidegate.gate.sources import Source, hexes_of, texts_of
 
@@ -26,13 +26,17 @@ _ELF = b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x3e\0\1\0\0\0" + bytes(40)
 def planted_corpus(sources: Mapping[str, Source], directory: Path) -> Corpus:
     """Write samples for each rule that names plain texts or bytes. Gives them as a corpus at `/made`."""
     directory.mkdir(parents=True, exist_ok=True)
+    made: dict[str, bytes] = {}
     for key, source in list(sources.items())[:MOST_RULES]:
         for form, data in samples_of(source).items():
-            name = hashlib.sha256(f"{key}\0{source.text}".encode(errors="replace")).hexdigest()[:24]
-            (directory / f"{name}-{form}").write_bytes(data)
-    found = directory_corpus("samples made from the rules' own texts", directory, "/made")
-    names = "\n".join(f"{name} {size}" for name, size in found.files)
-    return Corpus(found.name, found.root, found.inside, found.files, hashlib.sha256(names.encode()).hexdigest())
+            made[name := f"{sample_name(key, source)}-{form}"] = data
+            (directory / name).write_bytes(data)
+    return made_corpus("samples made from the rules' own texts", directory, "/made", made)
+
+
+def sample_name(key: str, source: Source) -> str:
+    """Give how the names of a rule's samples begin."""
+    return hashlib.sha256(f"{key}\0{source.text}".encode(errors="replace")).hexdigest()[:24]
 
 
 def samples_of(source: Source) -> dict[str, bytes]:

@@ -54,6 +54,8 @@ class Result:
     started_s: float = 0.0
     took_s: float = 0.0
     reused: bool = False
+    seen_s: float = 0.0
+    """Of a reused answer: when it was found, in seconds since 1970."""
 
     @property
     def result(self) -> str:
@@ -95,7 +97,8 @@ class Check(Protocol):
     order: int
     """Checks with a lower number stand earlier in the report."""
     needs: tuple[str, ...]
-    """Checks that must not have failed for this one to have a meaning."""
+    """Checks that must not have failed for this one to have a meaning. With `beside`, a tuple of some of them, it need
+    not wait for those: what it says is left out if one of them fails."""
     alone: bool
     """Whether nothing else may run beside it, because it measures."""
 

@@ -13,6 +13,7 @@ from tidegate.gate.matrix import pairs_covered
 from tidegate.gate.pipeline import passed
 from tidegate.gate.port import Check, Finding, Result
 from tidegate.gate.trial import Trial
+from tidegate.trust.statement import rfc3339
 
 MOST_PAIRS = 200
 
@@ -38,6 +39,7 @@ def report(trial: Trial, checks: Sequence[Check], results: Sequence[Result], too
         "checks": [
             {
                 **asdict(result),
+                "reused_from": rfc3339(result.seen_s) if result.reused else None,
                 "result": result.result,
                 "question": questions[result.check],
                 "findings": [{**asdict(finding), "place": finding.place} for finding in result.findings],

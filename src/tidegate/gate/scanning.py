@@ -10,17 +10,21 @@ from typing import Any
 
 from tidegate.gate.corpus import Corpus, shards
 from tidegate.gate.interpreters import Match, Scanned
+from tidegate.gate.known import Known
 from tidegate.gate.port import Say
 from tidegate.gate.sources import Source, find_item, line_of
 from tidegate.gate.trial import Edition, Trial, digests
 
 MOST_SUSPECTS = 60
 MOST_TRACED = 2
+SMALL_BYTES = 4 << 20
+"""What is not more than this is not split: each part costs a start of the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found: matches, trouble, bytes that were looked at now, and content files that were not new."""
+    """What a sweep found: matches, trouble, bytes that were looked at now, how many content files had all their answers
+    from before (`reused`) or not (`tried`), and when the oldest of those answers was found (`since_s`, 0: none was)."""
 
     matches: tuple[Match, ...]
     trouble: tuple[tuple[str, str], ...]
@@ -28,41 +32,39 @@ class Swept:
     files: int
     reused: int
     tried: int
+    since_s: float = 0.0
 
 
-def sweep(trial: Trial, edition: Edition, corpora: Sequence[Corpus], say: Say, what: str) -> Swept:
-    """Scan corpora with an edition's content.
+def sweep(
+    trial: Trial, edition: Edition, corpora: Sequence[Corpus], say: Say, what: str, *, whole: bool = False
+) -> Swept:
+    """Scan corpora with an edition's content; `whole`: all of it on all of them, whatever has been seen before.
 
-    Where each content file means the same alone, each has an answer of its own, by its digest, the interpreter's
-    version and the corpora: a changed file is tried alone.
+    Where each content file means the same alone, it has an answer of its own for each file of a corpus, by the digest
+    of the one, the mark of the other and the interpreter: what has changed on either side is tried anew, all of it.
     """
     interpreter = trial.need_interpreter()
     names = interpreter.content_files(edition.content)
-    corpus_key = [corpus.digest for corpus in corpora]
-    if not interpreter.separable:
+    every = [path for corpus in corpora for path, _ in corpus.paths()]
+    if whole or not interpreter.separable:
         found = _scan(trial, edition, None, corpora, say, what)
-        return Swept(found.matches, _trouble(found, edition), found.bytes, len(_files(corpora)), 0, len(names))
-    keys = {
-        name: ["sweep", digest, name, trial.interpreter_inputs(), corpus_key]
-        for name, digest in digests(edition.content, names).items()
-    }
-    known: list[Match] = []
-    new: list[str] = []
-    for name in names:
-        answer = trial.cache.get(keys[name])
-        if answer is None:
-            new.append(name)
-        else:
-            known += [Match(sample, rule, name) for sample, rule in answer]
-    if not new:
-        return Swept(tuple(known), (), 0, len(_files(corpora)), len(names), 0)
-    found = _scan(trial, edition, new if len(new) < len(names) else None, corpora, say, what)
-    if not found.trouble and found.loaded.ok:
-        for name in new:
-            mine = sorted([match.sample, match.rule] for match in found.matches if match.file == name)
-            trial.cache.put(keys[name], mine)
-    matches = (*known, *found.matches)
-    return Swept(matches, _trouble(found, edition), found.bytes, len(_files(corpora)), len(names) - len(new), len(new))
+        return Swept(found.matches, _trouble(found, edition), found.bytes, len(every), 0, len(names))
+    known = Known(trial, digests(edition.content, names), corpora)
+    matches = list(known.matches)
+    trouble: list[tuple[str, str]] = []
+    looked, bad = 0, False
+    for group, paths in known.groups():
+        # Few of many: compiling the others costs more than that these are looked at by all.
+        only = group if 2 * len(group) < len(names) else None
+        found = _scan(trial, edition, only, corpora, say, what, set(paths))
+        matches += [match for match in found.matches if match.file in group]
+        trouble += [each for each in _trouble(found, edition) if each not in trouble]
+        looked, bad = looked + found.bytes, bad or bool(found.trouble) or not found.loaded.ok
+    if not bad:  # what goes wrong may not go wrong again, and is looked for each time
+        known.keep(matches)
+    fresh = {name for group, _ in known.groups() for name in group}
+    tried, reused = len(fresh), len(names) - len(fresh)
+    return Swept(tuple(dict.fromkeys(matches)), tuple(trouble), looked, len(every), reused, tried, known.since_s)
 
 
 def _trouble(found: Scanned, edition: Edition) -> tuple[tuple[str, str], ...]:
@@ -72,17 +74,24 @@ def _trouble(found: Scanned, edition: Edition) -> tuple[tuple[str, str], ...]:
     return (*found.trouble, ("", f"{edition.title} was not taken: {found.loaded.sentence}"))
 
 
-def _files(corpora: Sequence[Corpus]) -> list[tuple[str, int]]:
-    return [entry for corpus in corpora for entry in corpus.paths()]
-
-
 def _scan(
-    trial: Trial, edition: Edition, only: list[str] | None, corpora: Sequence[Corpus], say: Say, what: str
+    trial: Trial,
+    edition: Edition,
+    only: list[str] | None,
+    corpora: Sequence[Corpus],
+    say: Say,
+    what: str,
+    paths: set[str] | None = None,
 ) -> Scanned:
+    """Scan all files of the corpora, or those of `paths`, with all content files or `only` some."""
     interpreter, payload = trial.need_interpreter(), edition.content
     if only is not None:
         payload = trial.part_of(edition, only)
-    parts = shards(_files(corpora), trial.jobs)
+    elif interpreter.separable:
+        trial.compile(edition)  # once, for all parts
+    files = [entry for corpus in corpora for entry in corpus.paths() if paths is None or entry[0] in paths]
+    small = sum(size for _, size in files) < SMALL_BYTES
+    parts = shards(files, 1 if small else trial.jobs)
     places = [(corpus.root, corpus.inside) for corpus in corpora if corpus.inside != "/usr"]
     total, looked = max(sum(len(part) for part in parts), 1), [0] * len(parts)
 
@@ -91,7 +100,7 @@ def _scan(
             looked[number] = count
             say(sum(looked) / total, f"{what}: {sum(looked):,} of {total:,} files")
 
-        return interpreter.scan(payload, parts[number], places, heard)
+        return interpreter.scan(payload, parts[number], places, heard, compiled=only is None)
 
     with ThreadPoolExecutor(max(len(parts), 1)) as pool:
         found = list(pool.map(one, range(len(parts))))

@@ -15,6 +15,7 @@ from typing import Any
 from tidegate.core.errors import BadInput
 from tidegate.core.model import Manifest
 from tidegate.gate.cache import Cache
+from tidegate.gate.compiled import Compiled
 from tidegate.gate.corpus import Corpus, directory_corpus, system_corpus
 from tidegate.gate.damage import Variant, contents
 from tidegate.gate.engine_clamav import ClamavInterpreter
@@ -76,13 +77,20 @@ class Trial:
     results: dict[str, str] = field(default_factory=lambda: {})
     """What checks have said so far, by name."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _compiling: threading.RLock = field(default_factory=threading.RLock)
     _loaded: dict[str, Loaded] = field(default_factory=lambda: {})
 
     @cached_property
     def runner(self) -> Runner:
         """The sandbox with the settings' limits and as many slots as there are to be jobs."""
         limits, each = self.settings.job_limits(), self.settings.limits.file_cpu_s
-        return Runner(self.sandbox, limits, each, self.jobs, threading.Semaphore(self.jobs))
+        cores, others = threading.Semaphore(self.jobs), threading.Semaphore(self.jobs + 1)
+        return Runner(self.sandbox, limits, each, self.jobs, cores, others)
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        """Rules as they were compiled before."""
+        return Compiled(self.cache, self.work / "compiled")
 
     @cached_property
     def interpreters(self) -> list[Interpreter]:
@@ -94,13 +102,13 @@ class Trial:
                 continue
             if each.kind == "yara-x":
                 python = str((self.base / each.python).absolute()) if "/" in each.python else each.python
-                found.append(YaraInterpreter(self.runner, python, each.name))
+                found.append(YaraInterpreter(self.runner, python, each.name, self.compiled))
             elif each.kind == "clamav":
                 found.append(ClamavInterpreter(self.runner, each.name))
             else:
                 found.append(CommandInterpreter(self.runner, each, self.base))
         if driver == "yara" and not any(isinstance(e, YaraInterpreter) and e.own for e in found):
-            found.insert(0, YaraInterpreter(self.runner))
+            found.insert(0, YaraInterpreter(self.runner, compiled=self.compiled))
         if driver == "clamav" and not found:
             found.append(ClamavInterpreter(self.runner))
         return found
@@ -117,18 +125,33 @@ class Trial:
             raise BadInput(f"no interpreter is known for payloads of driver {driver}")
         return self.interpreter
 
-    def interpreter_inputs(self) -> list[str]:
-        """Name the interpreter, for the reuse of answers."""
+    @cached_property
+    def _interpreter_inputs(self) -> list[Any]:
         found = self.interpreter
-        return [found.kind, found.name, found.version(), str(self.settings.limits)] if found else []
+        return [found.kind, found.name, found.fingerprint(), str(self.settings.limits)] if found else []
+
+    def interpreter_inputs(self) -> list[Any]:
+        """Name the interpreter, for the reuse of answers."""
+        return self._interpreter_inputs
 
     def loaded(self, edition: Edition) -> Loaded:
         """Give how the first interpreter takes an edition; it is asked once."""
-        with self._lock:
+        with self._compiling:
             known = self._loaded.get(edition.digest)
             if known is None:
                 known = self._loaded[edition.digest] = self.need_interpreter().load(edition.content)
             return known
+
+    def compile(self, edition: Edition) -> Path | None:
+        """Give an edition's rules as the first interpreter has compiled them; they are compiled once. None: it does not
+        keep them, or does not take them."""
+        with self._compiling:
+            found = self.interpreter
+            if not isinstance(found, YaraInterpreter):
+                return None
+            if (path := found.kept(edition.content)) is None and self.loaded(edition).ok:
+                path = found.kept(edition.content)
+            return path
 
     @cached_property
     def content_digests(self) -> dict[str, str]:

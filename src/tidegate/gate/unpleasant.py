@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tidegate.gate.corpus import MB, Corpus, directory_corpus
+from tidegate.gate.corpus import MB, Corpus, made_corpus
 from tidegate.gate.ordinary import ordinary_files
 
+OWN_WORDS = "own-words"
+"""How the names of inputs begin that are full of the changed rules' words."""
 LARGE_MB = 32
 """Inputs that are larger than most: what is slow on large files alone, or on those of one kind, is seen on them."""
 LARGE_KINDS = (
@@ -51,10 +53,10 @@ def unpleasant(directory: Path, words: Sequence[bytes], size: int = 128 * 1024, 
     }
     joined = b" ".join(words)[: size * 2]
     if joined:
-        made["own-words"] = joined + b"\n"
-        made["own-words-often"] = (joined * (1 + size // len(joined)))[: size * 2]
+        made[OWN_WORDS] = joined + b"\n"
+        made[f"{OWN_WORDS}-often"] = (joined * (1 + size // len(joined)))[: size * 2]
         starts = b"".join(word[: max(len(word) // 2, 4)] for word in words)[:size] or b"x"
-        made["own-words-broken-off"] = (starts * (1 + size // len(starts)))[:size]
+        made[f"{OWN_WORDS}-broken-off"] = (starts * (1 + size // len(starts)))[:size]
     made["large"] = b""
     if by_kind:
         kinds = ordinary_files()
@@ -64,7 +66,4 @@ def unpleasant(directory: Path, words: Sequence[bytes], size: int = 128 * 1024, 
             file.write(data)
             if name.startswith("large"):
                 file.truncate(LARGE_MB * MB)  # takes no room on the disk
-    found = directory_corpus("unpleasant inputs", directory, "/unpleasant")
-    parts = [hashlib.sha256(name.encode() + data).digest() for name, data in made.items()]
-    digest = hashlib.sha256(b"".join([*parts, bytes([LARGE_MB])])).hexdigest()
-    return Corpus(found.name, found.root, found.inside, found.files, digest)
+    return made_corpus("unpleasant inputs", directory, "/unpleasant", made)

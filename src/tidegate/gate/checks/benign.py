@@ -9,6 +9,7 @@ from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import suspects, sweep, where
 from tidegate.gate.trial import Trial
+from tidegate.trust.statement import rfc3339
 
 MOST_SHOWN = 20
 MB = 1 << 20
@@ -45,6 +46,7 @@ class BenignCheck:
             },
             "content files tried": found.tried,
             "content files reused": found.reused,
+            **({"reused from": rfc3339(found.since_s)} if found.since_s else {}),
             "MB a second": round(found.bytes / MB / took_s, 1) if found.bytes else 0,
         }
         by_rule: dict[tuple[str, str], list[Match]] = {}

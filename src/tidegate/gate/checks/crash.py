@@ -23,8 +23,8 @@ class CrashCheck:
         return [self.name, trial.candidate.digest, trial.interpreter_inputs(), trial.unpleasant.digest]
 
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
-        """Scan them."""
-        found = sweep(trial, trial.candidate, [trial.unpleasant], say, "unpleasant inputs")
+        """Scan them, all with all of the content: what each of its files bears alone, they may not bear together."""
+        found = sweep(trial, trial.candidate, [trial.unpleasant], say, "unpleasant inputs", whole=True)
         seen.figures |= {"inputs": found.files, "bytes": found.bytes}
         for (_, sentence), place in zip(found.trouble, suspects(trial, found.trouble, [trial.unpleasant]), strict=True):
             seen.fail(sentence, **place)

@@ -13,6 +13,7 @@ from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import suspect, sweep, where
 from tidegate.gate.sources import Source, find_item
 from tidegate.gate.trial import Edition, Trial
+from tidegate.trust.statement import rfc3339
 
 MOST_SHOWN = 20
 _GLOBAL = re.compile(r"\s*(?:private\s+)?global\s")
@@ -81,6 +82,8 @@ class DetectionsCheck:
         own = [path for corpus in planted for path, _ in corpus.paths()]
         missed = [path for path in own if path not in found]
         exercised = {(match.file, match.rule) for match in now.matches}
+        if now.since_s:
+            seen.figures["reused from"] = rfc3339(now.since_s)
         seen.figures |= {"planted": len(own), "made": len(made.files), "detected": len(found)}
         seen.figures["rules exercised"] = f"{len(exercised):,} of {len(trial.sources):,}"
         if not trial.baselines:

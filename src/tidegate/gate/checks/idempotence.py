@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.gate.checks.lifecycle import driver_inputs
-from tidegate.gate.driving import Step, drive, editions_of, judge
+from tidegate.gate.driving import Step, compiled_of, drive, editions_of, judge
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.trial import Trial
 from tidegate.trust.payload import pack_payload
@@ -31,6 +31,7 @@ class IdempotenceCheck:
         say(0.2, "activation, twice")
         digest = trial.candidate.digest
         steps = [
+            Step("kept"),
             Step("point", digest),
             Step("activate"),
             Step("look"),
@@ -44,13 +45,15 @@ class IdempotenceCheck:
             Step("probe", "0"),
         ]
         words = {
-            1: "activation",
-            4: "a second activation",
+            2: "activation",
             5: "a second activation",
-            6: "health after a second activation",
-            7: "deactivation",
-            8: "a second deactivation",
-            9: "activation after that",
-            10: "health after that",
+            6: "a second activation",
+            7: "health after a second activation",
+            8: "deactivation",
+            9: "a second deactivation",
+            10: "activation after that",
+            11: "health after that",
         }
-        judge(drive(trial, editions_of(trial.candidate), steps), steps, seen, words, trial.candidate)
+        compiled = compiled_of(trial, trial.candidate)
+        came = drive(trial, editions_of(trial.candidate), steps, compiled=compiled)
+        judge(came, steps, seen, words, trial.candidate)

@@ -6,8 +6,8 @@ from typing import Any
 
 from tidegate.core.wire import plain
 from tidegate.gate.checks.staging import OWN_PROBES
-from tidegate.gate.corpus import directory_corpus
-from tidegate.gate.driving import PROBE_S, Step, drive, editions_of, judge
+from tidegate.gate.corpus import directory_corpus, tree_marks
+from tidegate.gate.driving import PROBE_S, Step, compiled_of, drive, editions_of, judge
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.trial import Trial
 
@@ -16,7 +16,9 @@ def driver_inputs(trial: Trial) -> list[Any]:
     """What the driver's behaviour depends on, besides the content."""
     device = trial.settings.device
     files = directory_corpus("device", (trial.base / device).resolve(), "/device").digest if device else ""
-    return [plain(trial.settings.driver), list(trial.settings.read), files, plain(trial.settings.limits)]
+    own = trial.settings
+    read = [tree_marks((trial.base / name).resolve()) for name in own.read]
+    return [plain(own.driver), list(own.read), read, files, plain(own.limits), trial.interpreter_inputs()]
 
 
 def _must_notice(trial: Trial) -> bool:
@@ -41,12 +43,15 @@ class LifecycleCheck:
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
         """Lead the driver through a first install and back."""
         digest = trial.candidate.digest
+        compiled = compiled_of(trial, trial.candidate)
         steps = [
-            Step("check", digest),
+            # What there is compiled was compiled as the driver's check does it, within its limits.
+            Step("look") if compiled else Step("check", digest),
             Step("point", digest),
             Step("ready"),
             Step("activate"),
             Step("probe", PROBE_S),
+            Step("kept"),
             Step("sham"),
             Step("probe", "0"),
             Step("outside"),
@@ -61,14 +66,14 @@ class LifecycleCheck:
             2: "readiness with the driver's settings",
             3: "activation",
             4: "health through the soak",
-            5: "the sham (a restart that changes nothing)",
-            6: "health after the sham",
-            8: "deactivation",
-            9: "health after that",
-            11: "getting rid of it",
+            6: "the sham (a restart that changes nothing)",
+            7: "health after the sham",
+            9: "deactivation",
+            10: "health after that",
             12: "getting rid of it",
+            13: "getting rid of it",
         }
-        came = drive(trial, editions_of(trial.candidate), steps)
+        came = drive(trial, editions_of(trial.candidate), steps, compiled=compiled)
         judge(came, steps, seen, words, trial.candidate)
         written = next((each.said for each in came if each.step.what == "outside"), "")
         if written:

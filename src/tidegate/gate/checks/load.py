@@ -25,7 +25,7 @@ class LoadCheck:
     def inputs(self, trial: Trial) -> Any:
         """The payload, every interpreter's version, and the versions that are wanted."""
         try:
-            versions = [[each.kind, each.name, each.version()] for each in trial.interpreters]
+            versions = [[each.kind, each.name, each.fingerprint()] for each in trial.interpreters]
         except TidegateError:
             return None
         wanted = sorted(wanted_versions(trial.inventory, trial.settings.version_fact).items())

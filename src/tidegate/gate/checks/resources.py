@@ -12,10 +12,12 @@ from scipy.special import stdtrit  # all of scipy.stats would take a second to l
 
 from tidegate.core.errors import Refused
 from tidegate.core.wire import plain
-from tidegate.gate.corpus import MB
+from tidegate.gate.corpus import MB, Corpus
 from tidegate.gate.interpreters import Files, Places
+from tidegate.gate.planting import sample_name
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.trial import Edition, Trial, digests
+from tidegate.gate.unpleasant import OWN_WORDS
 
 LEAST_PAIRS, MOST_TIMES = 3, 3
 """Where it is not clear after the pairs of the settings, up to so many times as many are measured."""
@@ -68,7 +70,9 @@ class ResourcesCheck:
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
         """Measure pairs until it is clear that it is within the limits, or there are enough."""
         if not trial.baselines:
-            cost = self._measure(trial, trial.candidate, None, *sample(trial))
+            files, _, places = sample(trial)
+            cost = self._measure(trial, trial.candidate, None, files, places)
+            _keep(trial, trial.candidate, files, cost)
             seen.figures |= {"load CPU seconds": round(cost.load, 3), "scan CPU seconds": round(cost.scan, 3)}
             seen.figures["peak MB"] = round(cost.memory, 1)
             seen.skipped = "there is no baseline to compare with: name what devices run (--baseline DIRECTORY)"
@@ -103,8 +107,9 @@ class ResourcesCheck:
     def _pairs(self, trial: Trial, say: Say) -> Any:
         """Give (baseline's cost, candidate's cost) of one pair after the other, the order swapped each time."""
         old, new = trial.baselines[0], trial.candidate
-        files, places = sample(trial)
+        files, more, places = sample(trial)
         parts = self._parts(trial, old, new, files, places)
+        files += more
         pairs = MOST_TIMES * max(trial.settings.resources.pairs, LEAST_PAIRS)
         for number in range(pairs):
             say(number / pairs, f"pair {number + 1} of {pairs}")
@@ -138,17 +143,17 @@ class ResourcesCheck:
         # A file without an item costs nothing, and cannot be measured alone.
         gone = [name for name in before if after.get(name) != before[name] and name in held[0]]
         fresh = [name for name in after if before.get(name) != after[name] and name in held[1]]
-        key = ["cost", old.digest, trial.interpreter_inputs(), sorted(files)]
         same = sorted(held[0] & {name for name in after if before.get(name) == after[name]})
         if len(fresh) > SMALL_SHARE * len(after) or len(before) < 5 or not same:
             return None
         anchor = min(same, key=lambda name: (new.content / name).stat().st_size)
-        known = trial.cache.get(key)
+        known = trial.cache.get(_key(trial, old, files))
         if known is None:
-            costs = [self._measure(trial, old, None, files, places) for _ in range(2)]
-            known = [min(getattr(cost, name) for cost in costs) for name in WORDS]
-            trial.cache.put(key, known)
-        return [anchor, *gone], [anchor, *fresh], Cost(*(float(value) for value in known))
+            rest = self._measure(trial, old, None, files, places)
+            _keep(trial, old, files, rest)
+        else:
+            rest = Cost(*(float(value) for value in known))
+        return [anchor, *gone], [anchor, *fresh], rest
 
     def _measure(self, trial: Trial, edition: Edition, only: list[str] | None, files: Files, places: Places) -> Cost:
         payload = edition.content if only is None else trial.part_of(edition, only)
@@ -167,23 +172,56 @@ class ResourcesCheck:
         names = sorted({source.file for source in changed.values()})
         if not 1 <= len(names) <= 40:
             return {}
-        files, places = sample(trial)
+        files, more, places = sample(trial)
+        files += more
         costs = {name: getattr(self._measure(trial, trial.candidate, [name], files, places), what) for name in names}
         worst = max(costs, key=lambda name: costs[name])
         first = min((s for s in changed.values() if s.file == worst), key=lambda s: s.line)
         return {"file": worst, "line": first.line, "rule": first.name}
 
 
-def sample(trial: Trial) -> tuple[Files, Places]:
-    """Give what is scanned to measure: a part of the benign files, samples, and the unpleasant inputs."""
+def sample(trial: Trial) -> tuple[list[tuple[str, int]], list[tuple[str, int]], Places]:
+    """Give what is scanned to measure: a part of the benign files, samples, and the unpleasant inputs.
+
+    Returns:
+        (files that the candidate's own changes do not choose, so that what the baseline costs on them holds for other
+        candidates as well; more of them, that its changes do choose; places).
+    """
     left = trial.settings.resources.sample_mb * MB
+    before = trial.sources_of(trial.baselines[0]) if trial.baselines else trial.sources
+    lasting = {sample_name(key, source) for key, source in before.items()}
+
+    def chosen(path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if path.startswith("/unpleasant/"):
+            return name.startswith(OWN_WORDS)
+        return path.startswith("/made/") and name.partition("-")[0] not in lasting
+
     files: list[tuple[str, int]] = []
-    for corpus in (trial.unpleasant, trial.made_samples, *trial.benign_corpora):
+    more: list[tuple[str, int]] = []
+    room = left // 4
+    for corpus in _corpora(trial):
         share = left // 2 if corpus is trial.made_samples else left
         for path, size in corpus.paths():
-            if size <= min(share, left) and size <= 4 * MB:
+            if chosen(path):
+                if size <= room:
+                    more.append((path, size))
+                    room -= size
+            elif size <= min(share, left) and size <= 4 * MB:
                 files.append((path, size))
                 left, share = left - size, share - size
-    corpora = (trial.unpleasant, trial.made_samples, *trial.benign_corpora)
-    places = [(corpus.root, corpus.inside) for corpus in corpora if corpus.inside != "/usr" and corpus.files]
-    return files, places
+    places = [(corpus.root, corpus.inside) for corpus in _corpora(trial) if corpus.inside != "/usr" and corpus.files]
+    return files, more, places
+
+
+def _corpora(trial: Trial) -> list[Corpus]:
+    return [trial.unpleasant, trial.made_samples, *trial.benign_corpora]
+
+
+def _key(trial: Trial, edition: Edition, files: Files) -> Any:
+    marks = {path: mark for corpus in _corpora(trial) for path, mark in corpus.marked().items()}
+    return ["cost", edition.digest, trial.interpreter_inputs(), [[path, marks[path]] for path, _ in files]]
+
+
+def _keep(trial: Trial, edition: Edition, files: Files, cost: Cost) -> None:
+    trial.cache.put(_key(trial, edition, files), [getattr(cost, name) for name in WORDS])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.gate.checks.lifecycle import driver_inputs
-from tidegate.gate.driving import PROBE_S, Step, drive, editions_of, judge
+from tidegate.gate.driving import PROBE_S, Step, compiled_of, drive, editions_of, judge
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.trial import Trial
 
@@ -17,6 +17,7 @@ class UpgradeCheck:
     question = "Does it take over from what devices run, and does the rollback bring that back?"
     order = 85
     needs = ("load", "lifecycle")
+    beside = ("lifecycle",)
     alone = False
 
     def inputs(self, trial: Trial) -> Any:
@@ -36,6 +37,7 @@ class UpgradeCheck:
                 seen.note(f"its manifest does not let it replace {edition.title}; it was not tried")
                 continue
             steps = [
+                Step("kept"),
                 Step("point", old),
                 Step("activate"),
                 Step("probe", "0"),
@@ -51,15 +53,17 @@ class UpgradeCheck:
                 Step("left"),
             ]
             words = {
-                1: f"activation of {edition.title} itself",
-                2: f"health of {edition.title} itself",
-                4: f"activation over {edition.title}",
-                5: f"health after {edition.title}",
-                7: f"rollback to {edition.title}",
-                8: f"health of {edition.title} after the rollback",
-                9: f"deactivation of {edition.title} after the rollback",
-                11: f"the rollback to {edition.title}",
+                2: f"activation of {edition.title} itself",
+                3: f"health of {edition.title} itself",
+                5: f"activation over {edition.title}",
+                6: f"health after {edition.title}",
+                8: f"rollback to {edition.title}",
+                9: f"health of {edition.title} after the rollback",
+                10: f"deactivation of {edition.title} after the rollback",
                 12: f"the rollback to {edition.title}",
+                13: f"the rollback to {edition.title}",
             }
-            judge(drive(trial, editions_of(edition, trial.candidate), steps), steps, seen, words, trial.candidate)
+            compiled = compiled_of(trial, edition, trial.candidate)
+            came = drive(trial, editions_of(edition, trial.candidate), steps, compiled=compiled)
+            judge(came, steps, seen, words, trial.candidate)
         seen.figures["baselines"] = [edition.title for edition in trial.baselines]

@@ -1,11 +1,14 @@
 """Inside the sandbox: compiles a payload's rules in YARA-X and scans files with them, as the device's engine does.
 
 It reads one JSON object: {mode: load | scan | try, payload, files: [path ...], file_cpu_s, variants: [directory ...],
-each_s} and prints one JSON value a line; before each file `@N`, so that who finds it dead knows where it died.
+each_s, compiled, most_kept} and prints one JSON value a line; before each file `@N`, so that who finds it dead knows
+where it died. `compiled`: a file with the same rules, compiled before; `most_kept`: tell them, up to so many bytes.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import resource
@@ -41,16 +44,29 @@ def allow_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
 
 
-def load(payload: str) -> yara_x.Rules:
+def load(payload: str, compiled: str = "") -> yara_x.Rules:
     began = cpu_s()
-    rules, warnings = compile_rules(Path(payload))
+    warnings: list[str] = []
+    if compiled:
+        with open(compiled, "rb") as file:
+            rules = yara_x.Rules.deserialize_from(file)
+    else:
+        rules, warnings = compile_rules(Path(payload))
     names = [(rule.namespace, rule.identifier) for rule in rules]
     tell(loaded=len(names), names=names, warnings=warnings[:200], load_cpu_s=cpu_s() - began, version=version("yara-x"))
     return rules
 
 
+def give(rules: yara_x.Rules, most: int) -> None:
+    """Tell the compiled rules, where they are not too large to be kept."""
+    buffer = io.BytesIO()
+    rules.serialize_into(buffer)
+    if len(buffer.getvalue()) <= most:
+        tell(compiled=base64.b64encode(buffer.getvalue()).decode())
+
+
 def scan(asked: dict[str, Any]) -> None:
-    rules = load(asked["payload"])
+    rules = load(asked["payload"], asked.get("compiled", ""))
     scanner = yara_x.Scanner(rules)
     sys.stdout.flush()
     began, size = cpu_s(), 0
@@ -121,8 +137,10 @@ def main() -> int:
         elif asked["mode"] == "scan":
             scan(asked)
         else:
-            load(asked["payload"])
+            rules = load(asked["payload"])
             tell(done=0, bytes=0, scan_cpu_s=0.0, peak_mb=peak_mb())
+            if asked.get("most_kept"):
+                give(rules, asked["most_kept"])
     except (RulesFault, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAULT
