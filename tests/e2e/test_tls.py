@@ -22,7 +22,7 @@ from tests.e2e.stage import wait_for
 from tests.server import COMPONENT
 from tests.typed import Run, one_line, typed
 
-from tidegate.cli import serve_collector
+from tidegate.cli import serve_ports
 from tidegate.cli.home import Home
 from tidegate.cli.init import make_control_plane
 from tidegate.cli.local_ca import LOCAL_NAMES, Made, create_ca, issue, see
@@ -130,7 +130,7 @@ def _asked_once(port: int, trust: ssl.SSLContext) -> ssl.SSLSocket:
 
 def test_an_idle_line_over_tls_does_not_hold_up_the_end(tmp_path: Path, ca: Made, monkeypatch: Any) -> None:
     """A client that keeps its line open says no goodbye; the server would wait for it as long as its grace lasts."""
-    monkeypatch.setattr(serve_collector, "GRACE_S", 100_000)
+    monkeypatch.setattr(serve_ports, "GRACE_S", 100_000)
     monkeypatch.setattr("asyncio.constants.SSL_SHUTDOWN_TIMEOUT", 100_000)
     made = issue(ca, ["tidegate.example"], NOW, 10)
     (tmp_path / "server.pem").write_bytes(made.certificate)
@@ -142,7 +142,7 @@ def test_an_idle_line_over_tls_does_not_hold_up_the_end(tmp_path: Path, ca: Made
 
     async def play() -> None:
         tls = Tls(tmp_path / "server.pem", tmp_path / "key.pem")
-        server = serve_collector.make_server(app, ("127.0.0.1", 0), tls)
+        server = serve_ports.make_server(app, ("127.0.0.1", 0), tls)
         work = asyncio.create_task(server.listen())
         while not server.started:
             await asyncio.sleep(0.01)

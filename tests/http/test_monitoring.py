@@ -19,10 +19,14 @@ MONITORING = PROJECT / "packaging" / "monitoring"
 ELSEWHERE = {
     "tidegate_collector_waiting",
     "tidegate_collector_reached",
+    "tidegate_connections_open",  # tests/e2e/test_server_connections.py
+    "tidegate_connections_max",
+    "tidegate_connections_refused_total",
+    "tidegate_connections_dropped_total",
     "tidegate_tls_certificate_expires_in_seconds",  # tests/e2e/test_tls.py
     "tidegate_ledger_witness_behind_entries",  # tests/e2e/test_ledger_witness.py
 }
-"""Shown by collectors alone, with TLS, and with witnesses."""
+"""Shown by collectors alone, by real processes, with TLS, and with witnesses."""
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

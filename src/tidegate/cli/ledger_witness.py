@@ -7,11 +7,13 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tidegate.cli.home import Home
-from tidegate.cli.serve_collector import make_server, run_loop
+from tidegate.cli.serve_files import Bounds, make_doors
+from tidegate.cli.serve_ports import make_server, run_loop
 from tidegate.cli.serve_tls import choose_tls
 from tidegate.cli.show import out
 from tidegate.core.errors import BadInput, Refused, Untrusted
@@ -142,7 +144,7 @@ def witness(
 
 
 async def _serve(app: WitnessApp, end: tuple[str, int], tls: Any, key: NoteKey) -> None:
-    server = make_server(app, end, tls)
+    server = make_server(app, end, tls, replace(make_doors("collector", Bounds())["devices"], most_bytes=0))
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

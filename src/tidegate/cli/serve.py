@@ -18,7 +18,9 @@ from tidegate.api.app import make_app as make_operators_app
 from tidegate.cli.diary import write_diary
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import open_ledger, read_policy
-from tidegate.cli.serve_collector import OneServer, collector_token, make_server, run_loop, serve_collector
+from tidegate.cli.serve_collector import collector_token, serve_collector
+from tidegate.cli.serve_files import Bounds, make_doors
+from tidegate.cli.serve_ports import OneServer, make_server, run_loop
 from tidegate.cli.serve_tls import Tls, choose_tls
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.controller import Controller
@@ -29,6 +31,7 @@ from tidegate.control.news_delivery import NewsDelivery
 from tidegate.control.witnesses import Witnesses
 from tidegate.core.errors import BadInput
 from tidegate.intake.app import IntakeApp
+from tidegate.intake.doors import PATIENCE_S, Door, DoorMetrics
 from tidegate.intake.gathering import Gathering
 from tidegate.intake.limits import Rates
 from tidegate.log.port import Busy, Log, LogError
@@ -52,6 +55,9 @@ def serve(
     log_password_file: Path | None = None,
     device_rate: float = 20.0,
     address_rate: float = 1000.0,
+    connections: int = 0,
+    address_connections: int = 0,
+    patience: float = PATIENCE_S,
     role: Literal["all", "controller", "collector"] = "all",
     standby: bool = False,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
@@ -70,6 +76,11 @@ def serve(
         log_password_file: A file that holds the log's password alone.
         device_rate: Requests a second that one device may make; 0 for no limit.
         address_rate: Requests a second that one address may make, behind which may be a whole site; 0 for no limit.
+        connections: Connections that may be open at once on the devices' port (of a controller alone: its only port);
+            0 for as many as the system's limit of open files leaves, up to 50,000. More are closed at once.
+        address_connections: How many of them one address may have; 0 for a quarter. This machine itself may have all.
+        patience: Seconds in which a request must have come whole, and without which nobody may pause in reading an
+            answer; then the connection is dropped. Operators' uploads may take longer while they come on.
         role: "collector" answers devices and forwards to the active controller; "controller" opens the operators' port
             alone and takes what collectors forward; "all" does both in one process.
         standby: Wait while another controller is at work on this log, and take over when it is gone.
@@ -85,15 +96,16 @@ def serve(
     if tls.warning():
         print(tls.warning(), flush=True)
     write_diary(log_level)
+    doors = make_doors(role, Bounds(connections, address_connections, patience))
     rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
     with contextlib.suppress(KeyboardInterrupt):
         if role == "collector":
-            run_loop(serve_collector(place, controller or [], ends[0], tls, rates))
+            run_loop(serve_collector(place, controller or [], ends[0], tls, rates, doors["devices"]))
             return
         opened = _open_log(place, log, log_password_file, standby)
         if opened.warning:
             print(f"{opened.warning}.", flush=True)
-        run_loop(_serve(place, opened, ends, tls, rates, role))
+        run_loop(_serve(place, opened, ends, tls, rates, doors))
 
 
 def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) -> Log:
@@ -122,7 +134,9 @@ def _host_port(what: str, text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, rates: Rates, role: str) -> None:
+async def _serve(
+    place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, rates: Rates, doors: dict[str, Door]
+) -> None:
     publisher = Publisher(place.repository, place.keys)
     ledger = _ledger(place)
     controller = Controller(log, publisher, ledger=ledger, checkpoints=Checkpoints(place.checkpoints))
@@ -133,6 +147,8 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, r
     secrets = SecretsFile(place.device_secrets)
     intake = IntakeApp(controller, secrets, place.repository, rates)
     token = place.operator_token.read_text().strip()
+    registry = _registry(controller, intake, place, tls, witnesses)
+    registry.register(DoorMetrics(doors.values()))
     office = Office(
         controller,
         place.repository,
@@ -143,14 +159,13 @@ async def _serve(place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, r
         device_secrets=place.device_secrets,
         secrets=secrets,
         heard_epochs=intake.epochs.counts,
-        metrics=_registry(controller, intake, place, tls, witnesses),
+        metrics=registry,
         witnesses=witnesses.view if witnesses else list,
     )
     operators = Gathering(intake, collector_token(place), make_operators_app(office))
-    apps: list[Any] = [intake, operators]
-    if role == "controller":
-        apps, ends = [operators], ends[1:]
-    servers = [make_server(app, end, tls) for app, end in zip(apps, ends, strict=True)]
+    apps: list[Any] = [intake, operators][-len(doors) :]
+    ends = ends[-len(doors) :]
+    servers = [make_server(app, end, tls, door) for app, end, door in zip(apps, ends, doors.values(), strict=True)]
     news = NewsDelivery(lambda: controller.state, place.repository, Subscribers(place.path / "subscribers.json"))
     besides = [asyncio.create_task(each.run()) for each in (news, witnesses) if each is not None]
     stop = asyncio.Event()

@@ -84,13 +84,13 @@ class CollectorApp:
         self.counts = IntakeCounts()
         self.forwarded = 0
         """Requests that a controller has answered."""
-        self._registry = CollectorRegistry()
-        self._registry.register(self.counts.registry)
-        ProcessCollector(registry=self._registry)
-        Gauge("tidegate_collector_waiting", "Requests that wait", registry=self._registry).set_function(
+        self.registry = CollectorRegistry()
+        self.registry.register(self.counts.registry)
+        ProcessCollector(registry=self.registry)
+        Gauge("tidegate_collector_waiting", "Requests that wait", registry=self.registry).set_function(
             lambda: self.waiting
         )
-        Gauge("tidegate_collector_reached", "1 if a controller answers", registry=self._registry).set_function(
+        Gauge("tidegate_collector_reached", "1 if a controller answers", registry=self.registry).set_function(
             lambda: self.reached
         )
         self.reached = True
@@ -143,7 +143,7 @@ class CollectorApp:
         """Show figures to whoever has the collectors' token: this port faces devices."""
         if not hmac.compare_digest(header(scope, b"authorization").encode(), f"Bearer {self._token}".encode()):
             return problem(401, "Not trusted", "this needs the collectors' token")
-        return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST.encode())
+        return Reply(200, generate_latest(self.registry), CONTENT_TYPE_LATEST.encode())
 
     def _turned_away(self, scope: Scope) -> Reply | None:
         path: str = scope["path"]

@@ -11,10 +11,10 @@ from hashlib import md5
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tidegate.intake.http import Reply, problem, send, write_head
+from tidegate.intake.pieces import PieceFiles
 
 _PLAIN = re.compile(r"/repo(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\Z")
 """Names that begin with no dot, so that no path leads out."""
@@ -29,7 +29,7 @@ class RepositoryFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = os.fspath(directory)
-        self._other = StaticFiles(directory=directory, check_dir=False)
+        self._other = PieceFiles(directory=directory, check_dir=False)
         self._kept: OrderedDict[str, tuple[tuple[int, int, int], Head, Reply]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Protocol, cast
 
 import structlog
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from tidegate.intake.guard import GuardedProtocol
 from tidegate.intake.http import MOST_BODY, Reply, problem
 
 _LONG_WAY = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"x-forwarded-for"})
@@ -44,7 +45,7 @@ class _Cycle:
         self.more_body, self.disconnected, self.response_complete = True, False, False
 
 
-class LaneProtocol(HttpToolsProtocol):
+class LaneProtocol(GuardedProtocol):
     """The server's HTTP with a short way; `lane_for` makes it for one application."""
 
     short: ShortApp

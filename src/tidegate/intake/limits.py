@@ -38,11 +38,13 @@ class Limits:
         """Count a request of an address; give the seconds to wait."""
         if client is None or client[0] in HERE:
             return 0
-        return self.addresses.wait_s(_network(client[0]))
+        return self.addresses.wait_s(network_of(client[0]))
 
 
-def _network(address: str) -> str:
-    """An IPv6 site has 2**64 addresses and more: what counts is its network."""
+def network_of(address: str) -> str:
+    """Give what counts as one address: an IPv6 site has 2**64 of them and more, so its network."""
+    if ":" not in address:
+        return address
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
