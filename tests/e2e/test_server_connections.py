@@ -193,6 +193,7 @@ def test_a_byte_a_second_is_too_slow_and_a_pause_between_requests_is_not(serve: 
     assert figures["dropped_total", "operators request"] == 5
 
 
+@pytest.mark.slow
 def test_whoever_does_not_read_its_answer_is_dropped_and_who_reads_slowly_is_not(serve: Serve, lines: Any) -> None:
     server = serve(*ANY, "--patience", "2")
     payload = Home(server.home).repository / "large"
@@ -214,6 +215,7 @@ def test_whoever_does_not_read_its_answer_is_dropped_and_who_reads_slowly_is_not
     server.works()
 
 
+@pytest.mark.slow
 def test_downloads_hold_no_files(serve: Serve, lines: Any) -> None:
     server = serve(*ANY, "--patience", "60")
     (Home(server.home).repository / "large").write_bytes(bytes(24 << 20))
@@ -226,6 +228,7 @@ def test_downloads_hold_no_files(serve: Serve, lines: Any) -> None:
     assert sum(where.endswith("large") for where in held) < 50, "those that are being read from at this moment"
 
 
+@pytest.mark.slow
 def test_an_endless_head_is_cut_off(serve: Serve, lines: Any) -> None:
     server = serve(*ANY, "--patience", "60")
     [one, other] = lines(server.end("devices"), 2, b"GET / HTTP/1.1\r\n")
@@ -258,6 +261,7 @@ def test_a_collector_is_bounded_as_well(serve: Serve, lines: Any, home: Path) ->
     assert 'tidegate_connections_refused_total{port="devices",why="full"}' in shown
 
 
+@pytest.mark.slow
 def test_a_server_without_a_file_left_goes_on_when_there_are_some(serve: Serve, lines: Any) -> None:
     """The limit is taken down under its feet: what it counted on is not there, so accepting itself fails."""
     server = serve()
@@ -276,6 +280,9 @@ def test_a_port_that_the_loop_gave_up_is_opened_again(tls: bool) -> None:
     class Says(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             cast(asyncio.Transport, transport).abort()
+
+        def admitted(self, who: str) -> None:
+            pass
 
     async def play() -> None:
         door = Door("x", most=10)

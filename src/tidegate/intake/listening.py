@@ -107,9 +107,9 @@ class TlsListening:
             task.add_done_callback(self._greeting.discard)
 
     async def _greet(self, line: socket.socket, who: str) -> None:
-        made = self._make()
-        made.admitted(who)
         try:
+            made = self._make()
+            made.admitted(who)
             await self._loop.connect_accepted_socket(
                 lambda: made,
                 line,
@@ -117,10 +117,12 @@ class TlsListening:
                 ssl_handshake_timeout=self._door.patience_s,
                 ssl_shutdown_timeout=GOODBYE_S,
             )
-        except (OSError, EOFError) as error:  # not made, so nobody will say that it was lost
+        except BaseException as error:  # not made, so nobody will say that it was lost
             self._door.dropped["handshake"] += isinstance(error, TimeoutError | ConnectionAbortedError)
             self._door.leave(who)
             line.close()
+            if not isinstance(error, OSError | EOFError):
+                raise
 
     def _rest(self) -> None:
         if self._reads:
