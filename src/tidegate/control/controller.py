@@ -16,6 +16,7 @@ from tidegate.control.deciding import decide_all
 from tidegate.control.due import fold_due
 from tidegate.control.keeping import Keeping
 from tidegate.control.ledger import Ledger
+from tidegate.control.line import Line
 from tidegate.control.metrics import Meters
 from tidegate.control.plans import PlanPublisher, plans_due
 from tidegate.control.questions import Asked, Decision, settle
@@ -66,7 +67,7 @@ class Controller:
         self.ledger = ledger
         self._publisher = publisher
         self._clock = clock
-        self._queue: asyncio.Queue[Asked] = asyncio.Queue()
+        self._line = Line()
         self.meters = Meters()
         self._keeping = Keeping(log, checkpoints)
         self.state: ServerState = self._replayed(ledger)
@@ -105,12 +106,12 @@ class Controller:
     @property
     def full(self) -> bool:
         """Whether so much waits, or the log takes so long, that nobody would get an answer in time."""
-        return self._queue.qsize() >= MOST_WAITING or self._appending.late
+        return len(self._line) >= MOST_WAITING or self._appending.late
 
     @property
     def waiting(self) -> int:
         """How many questions wait."""
-        return self._queue.qsize()
+        return len(self._line)
 
     @property
     def last_event(self) -> int:
@@ -136,9 +137,9 @@ class Controller:
         if self._ended:
             raise LogError(_STOPPING)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self._queue.qsize() >= 2 * MOST_WAITING:  # devices are turned away before; this is for all others
+        if len(self._line) >= 2 * MOST_WAITING:  # devices are turned away before; this is for all others
             raise Overloaded("too much is waiting; ask again later")
-        self._queue.put_nowait(Asked(decide, answer, device))
+        self._line.join(Asked(decide, answer, device))
         return cast(T, await answer)
 
     async def run(self) -> None:
@@ -159,22 +160,14 @@ class Controller:
         self._tell_all(LogError(_STOPPING))  # nobody may wait for an answer that will never come
 
     def _tell_all(self, error: LogError) -> None:
-        while not self._queue.empty():
-            self._at_work.append(self._queue.get_nowait())
+        self._at_work += self._line.take_now(len(self._line))
         for asked in self._at_work:
             settle(asked, error)
 
     async def _work(self) -> None:
         await self._batch([])
         while True:
-            batch: list[Asked] = []
-            try:
-                async with asyncio.timeout(TICK_S):  # wait_for may swallow the cancellation that ends this
-                    batch.append(await self._queue.get())
-                while len(batch) < LARGEST_BATCH and not self._queue.empty():
-                    batch.append(self._queue.get_nowait())
-            except TimeoutError:
-                pass
+            batch = await self._line.take(LARGEST_BATCH, TICK_S)
             self._at_work, self._steady = batch, False
             await self._batch(batch)
             if (trouble := await self._appending.look()) is not None:
@@ -187,7 +180,7 @@ class Controller:
         if batch:
             self.meters.batch.observe(len(batch))
         events, answers = decide_all(self.state, batch, now_ms)
-        busy = bool(batch) and not self._queue.empty() and all(asked.device is not None for asked in batch)
+        busy = bool(batch) and len(self._line) > 0 and all(asked.device is not None for asked in batch)
         look = not busy or time.monotonic() >= self._look_again_at
         if look:
             events += fold_due(self.state, now_ms)

@@ -96,12 +96,13 @@ def _summed(steps: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 class Positions:
     """Where a device stands in a roster: a dict from index to row, by a search in the roster itself."""
 
-    __slots__ = ("_indices", "_order")
+    __slots__ = ("_first", "_indices", "_last", "_order")
 
     def __init__(self, roster: Roster) -> None:
         rising = bool((roster.array[1:] > roster.array[:-1]).all())
         self._order = None if rising else np.argsort(roster.array, kind="stable").astype(np.int32)
         self._indices = roster.array if self._order is None else roster.array[self._order]
+        self._first, self._last = (int(self._indices[0]), int(self._indices[-1])) if len(roster) else (0, -1)
 
     @overload
     def get(self, index: int) -> int | None: ...
@@ -110,9 +111,9 @@ class Positions:
     def get(self, index: int, default: int | None = None) -> int | None:
         """Give the row of a device, or the default if it is not in the roster."""
         known = self._indices
-        if not len(known) or not known[0] <= index <= known[-1]:
+        if not self._first <= index <= self._last:
             return default
-        place = min(index - int(known[0]), len(known) - 1)  # where it stands if nobody is missing before it
+        place = min(index - self._first, len(known) - 1)  # where it stands if nobody is missing before it
         if known[place] != index:
             place = int(np.searchsorted(known, np.int32(index)))
             if known[place] != index:
