@@ -14,7 +14,9 @@ from tidegate.core.admission import Grant
 from tidegate.core.assign import SHARE_ONE
 from tidegate.core.course import limited
 from tidegate.core.model import Outcome, PlanState, SpeedLimit
+from tidegate.core.pacing import rings_to_come
 from tidegate.core.speed import speed_permits
+from tidegate.core.timetable import timetable
 from tidegate.core.verdict import VerdictKind
 from tidegate.log.events import Act
 
@@ -238,3 +240,24 @@ def test_every_share_that_is_exposed_lies_within_the_limit_of_that_moment() -> N
         if rollout.phase is PlanState.CLOSED:
             break
     assert rollout.phase is PlanState.CLOSED
+
+
+def test_a_timetable_says_for_each_ring_which_of_the_two_opens_it() -> None:
+    limit = limit_of((0, 0.1), (3600, 0.5), (7200, 1.0), ceiling=0.5, clock_slack_s=0)
+    shares = [round(share * SHARE_ONE) for share in (0.05, 0.1, 0.3, 0.9)]
+    found = timetable(limit, BEGIN_S, 600, shares)
+    assert [one.binds for one in found] == ["statistics", "statistics", "speed limit", "speed limit"]
+    assert [one.statistics_s for one in found] == [BEGIN_S, BEGIN_S + 600, BEGIN_S + 1200, BEGIN_S + 3600 + 600]
+    assert [one.limit_s for one in found] == [BEGIN_S, BEGIN_S, BEGIN_S + 3600, None]
+    assert [one.opens_s for one in found] == [BEGIN_S, BEGIN_S + 600, BEGIN_S + 3600, None]
+    assert all(one.binds == "statistics" for one in timetable(None, BEGIN_S, 600, shares))
+
+
+def test_the_rings_to_come_of_a_rollout_end_with_its_last_device() -> None:
+    course = begin(60, limit_of((0, 0.1), (3600, 1.0), clock_slack_s=0), max_harmed=10)
+    found = rings_to_come(course.rollout, course.fleet.now_ms)
+    first = course.rollout.ring_open + 1
+    assert [one.ring for one in found] == list(range(first, first + len(found)))
+    assert found[-1].limit_s == BEGIN_S + 3600
+    assert [one.share_2p32 for one in found] == sorted(one.share_2p32 for one in found)
+    assert rings_to_come(Fleet(9).start(spec_of(9)).rollout, 10**9) == ()

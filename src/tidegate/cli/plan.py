@@ -8,6 +8,7 @@ from typing import Any
 
 from tidegate.cli.inventory_file import read_inventory
 from tidegate.cli.plan_pairs import cover_of, show_pairs
+from tidegate.cli.plan_speed import limit_for, rings_under, show_speed, speed_plain
 from tidegate.cli.show import duration, out, out_json, table
 from tidegate.core.errors import BadInput
 from tidegate.core.forecast import Cap, Forecast, Wait, forecast
@@ -24,6 +25,8 @@ def plan(
     inventory: Path | None = None,
     scout: list[str] | None = None,
     order_salt: str = "",
+    speed: str = "",
+    ceiling: str = "",
     json: bool = False,
 ) -> int:
     """Forecast the rollout of a good update: can it be done, how long it takes, what waiting costs, and the ways out.
@@ -37,6 +40,9 @@ def plan(
         scout: A label whose values, in pairs, are to be covered. Can be given several times; default: os, version,
             hardware and locale, as far as the inventory has them.
         order_salt: The release's order, 32 hexadecimal digits; default: an order of the plan's own, as an example.
+        speed: The speed limit that the release will be signed with, as for tidegate release sign; default: the
+            scenario's, or what release sign gives if not told otherwise.
+        ceiling: The greatest share that it may reach without a promotion.
         json: Print JSON.
     """
     if inventory is None and (scout or order_salt):
@@ -49,10 +55,14 @@ def plan(
         found = replace(found, fleet=replace(found.fleet, devices=len(devices)))
     outlook = forecast_of(found)
     told = cover_of(devices, found, outlook, scout, order_salt) if devices else None
+    limit, assumed = limit_for(found, speed, ceiling)
+    limited = speed_plain(limit, assumed, rings_under(found, outlook, limit), found.rollout.round_s)
     if json:
-        out_json(outlook.to_dict() if told is None else {**outlook.to_dict(), "coverage": told})
+        plain = {**outlook.to_dict(), "speed": limited}
+        out_json(plain if told is None else {**plain, "coverage": told})
     else:
         _show(found, outlook)
+        show_speed(limited)
         if told is not None:
             show_pairs(told)
     return 0 if outlook.feasible else 1

@@ -24,6 +24,8 @@ from tidegate.trust.keys import load_signers
 from tidegate.trust.payload import describe_payload, pack_payload, verify_payload
 from tidegate.trust.release import continues, sign_release
 
+USUAL_SPEED, URGENT_SPEED = "0s:0.1%,1h:1%,4h:10%,24h:100%", "0s:1%,15m:10%,1h:100%"
+LEAST_DEVICES = 16
 MANIFEST, PAYLOAD, SIGNED = "manifest.json", "payload.tar", "releases.json"
 
 

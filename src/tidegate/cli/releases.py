@@ -13,7 +13,10 @@ from tidegate.cli.options import OnOff
 from tidegate.cli.passphrase import open_keys, open_release_keys
 from tidegate.cli.promote import promote
 from tidegate.cli.release_files import (
+    LEAST_DEVICES,
     SIGNED,
+    URGENT_SPEED,
+    USUAL_SPEED,
     Draft,
     SpeedOptions,
     already_signed,
@@ -41,7 +44,6 @@ for _path, _name, _help in (
     ("tidegate.cli.news:subscribers", "subscribers", "List who is told of releases."),
 ):
     app.command(_path, name=_name, help=_help)
-USUAL_SPEED, URGENT_SPEED = "0s:0.1%,1h:1%,4h:10%,24h:100%", "0s:1%,15m:10%,1h:100%"
 
 
 @app.command
@@ -118,7 +120,7 @@ def sign(
     ceiling: str = "100%",
     dwell: str = "1h",
     not_after: str = "7d",
-    least_devices: int = 16,
+    least_devices: int = LEAST_DEVICES,
     fleet_devices: int = 0,
     key: list[Path] | None = None,
     newest: Path | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.rollouts import rollout_table
-from tidegate.cli.show import out, out_json
+from tidegate.cli.show import duration, out, out_json, table
 from tidegate.core.words import counted
 
 
@@ -44,7 +44,34 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
                 out(f"{rollout['rollout']}: {cluster['sentence']}.")
             if rollout["speed"] and not rollout["ended_ms"]:
                 out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
+                _rings(rollout, found["now_ms"] / 1000)
     return 1 if found["trouble"] else 0
+
+
+def _rings(rollout: dict[str, Any], now_s: float) -> None:
+    """Show when the rings to come open, where the speed limit is what any of them waits for."""
+    rings = rollout["speed"]["rings"]
+    if all(one["binds"] == "statistics" for one in rings):
+        return
+    rows = [
+        (
+            one["ring"],
+            f"{100 * one['share']:.3g} %",
+            _in(one["by_statistics_s"], now_s, "after the ring before"),
+            _in(one["by_limit_s"], now_s, "not as it is signed"),
+            one["binds"],
+        )
+        for one in rings
+    ]
+    columns = ("ring", "reaches", "opens by the statistics", "opens by the limit", "binds")
+    table(f"Rings to come of {rollout['rollout']}, if all goes well", columns, rows, empty="")
+    waits = rollout["speed"]["waits"]
+    if waits:
+        out(f"Ring {waits['ring']} waits: {waits['sentence']}.")
+
+
+def _in(at_s: float | None, now_s: float, never: str) -> str:
+    return never if at_s is None else "now" if at_s <= now_s else f"in {duration(at_s - now_s)}"
 
 
 def _witnesses(found: list[dict[str, Any]]) -> None:

@@ -13,8 +13,10 @@ from tidegate.core.admission import main_room
 from tidegate.core.assign import SHARE_ONE
 from tidegate.core.course import limited
 from tidegate.core.evidence import LeaseState
-from tidegate.core.rollout import Rollout
+from tidegate.core.pacing import rings_to_come
+from tidegate.core.rollout import ENDED, Rollout
 from tidegate.core.speed import outlook
+from tidegate.core.timetable import RingTime
 from tidegate.core.wire import plain
 
 Json = dict[str, Any]
@@ -99,7 +101,13 @@ def _speed(state: ServerState, release: Release, now_ms: int, rollout: Rollout) 
         "emergency": release.emergency,
         "sentence": found.sentence,
         "waits": plain(waits),
+        "rings": [] if rollout.phase in ENDED else [_ring_time(one) for one in rings_to_come(rollout, now_ms)],
     }
+
+
+def _ring_time(one: RingTime) -> Json:
+    times = {"by_statistics_s": one.statistics_s, "by_limit_s": one.limit_s, "opens_s": one.opens_s}
+    return {"ring": one.ring, "share": one.share_2p32 / SHARE_ONE, **times, "binds": one.binds}
 
 
 def _placebo(rollout: Rollout) -> Json:

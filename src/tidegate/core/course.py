@@ -117,7 +117,7 @@ def _opening(rollout: Rollout, now_ms: int) -> Opening | Limited | None:
         return None
     treated, placebo = rollout.rings.sizes(size, _placebo(rollout, so_far, size))
     fits = fitted(rollout, treated, placebo, now_ms)
-    if isinstance(fits, Limited):
+    if fits is None or isinstance(fits, Limited):
         return fits
     cut = "" if fits == (treated, placebo) else f", of {treated:,} as many as the speed limit allows"
     return Opening(*fits, by + cut)

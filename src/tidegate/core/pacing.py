@@ -12,6 +12,9 @@ from tidegate.core.assign import SHARE_ONE
 from tidegate.core.model import SpeedLimit
 from tidegate.core.rollout import Rollout
 from tidegate.core.speed import age_s, allowed_share, next_step_s, opens_at_s, percent, promoted
+from tidegate.core.timetable import RingTime, timetable
+
+MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +31,20 @@ class Limited:
     sentence: str
 
 
-def fitted(rollout: Rollout, treated: int, placebo: int, now_ms: int) -> tuple[int, int] | Limited:
+def fitted(rollout: Rollout, treated: int, placebo: int, now_ms: int) -> tuple[int, int] | Limited | None:
     """Cut a ring of (treated, placebo) devices to those that the speed limit lets begin now, or say what it waits for.
 
     The whole ring, if it is allowed now or within one observation time (that is waited for); else as much of it as is
-    allowed now, in its own proportion, so that the time until the next step is used.
+    allowed now, in its own proportion, so that the time until the next step is used. That begins when the ring before
+    has closed, or devices would be wanted in many small rings at once: None until then.
     """
     limit, now_s = rollout.speed, now_ms // 1000
     if limit is None:
         return treated, placebo
     ring, rings = rollout.ring_open + 1, rollout.rings
+    open_still = rollout.ring_open > 0 and rollout.ring_open not in rollout.closed
+    if open_still and _was_cut(rollout, treated + placebo, allowed_share(limit, age_s(limit, now_s))):
+        return None
     if now_s > limit.not_after:
         return Limited(ring, None, 0, "the release is past its last day, and nobody may begin with it; sign a new one")
     whole_s = opens_at_s(limit, rings.last_rank(treated + placebo))
@@ -45,11 +52,23 @@ def fitted(rollout: Rollout, treated: int, placebo: int, now_ms: int) -> tuple[i
         return _dwelt(rollout, treated, placebo, now_ms)
     if whole_s is not None and whole_s - now_s <= rollout.spec.observe_s:
         return Limited(ring, whole_s, 0, f"the speed limit allows it in {whole_s - now_s} s")
-    room = rings.within(allowed_share(limit, age_s(limit, now_s)))
+    if open_still:
+        return None
+    room, step_s = rings.within(allowed_share(limit, age_s(limit, now_s))), next_step_s(limit, now_s)
+    if room == rings.within(0) and step_s is not None and step_s - now_s <= rollout.spec.observe_s:
+        return _beyond(rollout, limit, ring, treated + placebo, now_s)  # nobody new yet: it would be in the way
     cut = _cut(treated, placebo, min(room, treated + placebo), alone=not rollout.statistical)
     if cut is None:
         return _beyond(rollout, limit, ring, treated + placebo, now_s)
     return _dwelt(rollout, *cut, now_ms)
+
+
+def _was_cut(rollout: Rollout, members: int, share_2p32: int) -> bool:
+    """Say whether the newest ring was cut: it ends before its look, or the next would have its placebos alone."""
+    looks = rollout.spec.looks
+    if looks is not None:
+        return rollout.treated_through(rollout.ring_open) not in looks.sizes
+    return share_2p32 < SHARE_ONE and members <= rollout.rings.within(0)
 
 
 def _cut(treated: int, placebo: int, room: int, *, alone: bool) -> tuple[int, int] | None:
@@ -115,3 +134,31 @@ def scouts_until_ms(rollout: Rollout) -> int:
     begins_ms = max(rollout.started_ms, (first_s or 0) * 1000)
     moments = [may_begin_ms(rollout, scout) for scout in rollout.spec.scouts]
     return max((at for at in moments if at is not None and at <= begins_ms + takes_ms), default=begins_ms) + takes_ms
+
+
+def rings_to_come(rollout: Rollout, now_ms: int) -> tuple[RingTime, ...]:
+    """Lay out the planned rings that are not open yet, as they come if all goes well: at most MOST_SHOWN of them."""
+    spec, rings, so_far = rollout.spec, rollout.rings, rollout.treated_through(rollout.ring_open)
+    looks, budget = spec.looks, spec.budget
+    if rollout.speed is None or rings.left == 0 or spec.shadow:
+        return ()
+    sizes = looks.sizes if looks is not None else _certain_sizes(rollout, so_far)
+    shares: list[int] = []
+    for ring, size in enumerate(sizes):
+        if size > so_far and len(shares) < MOST_SHOWN:
+            before = max(so_far, sizes[ring - 1] if ring else 0)
+            beside = looks.placebo[ring] if looks is not None else round(budget.placebo_per_treated * (size - before))
+            last = min(size + beside, so_far + rings.left)
+            shares.append((rings.rank_at(last) >> 32) + 1)
+    opened_ms = rollout.opened_ms.get(rollout.ring_open)
+    begin_ms = now_ms if opened_ms is None else max(now_ms, opened_ms + rollout.observe_ms)
+    return timetable(rollout.speed, begin_ms / 1000, spec.observe_s, shares, rollout.ring_open + 1)
+
+
+def _certain_sizes(rollout: Rollout, so_far: int) -> list[int]:
+    """Treated devices after each ring to come by the certain rule, where everyone confirms."""
+    budget, everyone, sizes = rollout.spec.budget, so_far + rollout.rings.left, list[int]()
+    while so_far < everyone and len(sizes) < MOST_SHOWN:
+        so_far = min(everyone, so_far + min(budget.max_harmed, budget.first_ring + so_far))
+        sizes.append(so_far)
+    return sizes

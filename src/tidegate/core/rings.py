@@ -100,6 +100,10 @@ class Rings:
         last = self._taken + max(members - len(self._heads), 0)
         return self.rank_of(self._order[last - 1]) if last else 0
 
+    def rank_at(self, place: int) -> int:
+        """Give the rank of the device at a place in the order, which counts from 1."""
+        return self.rank_of(self._order[place - 1])
+
     def coming(self, members: int) -> npt.NDArray[Any]:
         """Give the positions of a next ring's members: the placebo devices of the ring before, and new ones."""
         fresh = max(members - len(self._heads), 0)

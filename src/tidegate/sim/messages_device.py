@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tidegate.control.devices import Report
 from tidegate.core.device import RESUME, UNCONFIRMED, Effect, Event, State, step
 from tidegate.core.model import Arm, Outcome, Plan, PlanState
+from tidegate.core.speed import speed_permits
 from tidegate.sim.messages_fate import Fate, Lease
 
 if TYPE_CHECKING:
@@ -210,12 +211,22 @@ class SimDevice:
             elif self.state in (State.FETCHING, State.READY, State.ANNOUNCED):
                 self.tell(Event.WITHDRAWN)
         elif plan.state is PlanState.OPEN and plan.announces(self.rank):
-            if self.state is State.IDLE and not self.finished and not self.outbox:
+            if self.state is State.IDLE and not self.finished and not self.outbox and self._permitted():
                 self.attempt += 1
                 self.ask_at_ms = self.world.timeline.now_ms + round(self.world.rng.uniform(0, plan.spread_s) * 1000)
                 self.tell(Event.ELIGIBLE)
             elif self.state is State.READY:
                 self._ask_when_due(plan)
+
+    def _permitted(self) -> bool:
+        """Ask the signed speed limit, by this device's own clock; come back when it lets this rank begin."""
+        limit = self.world.start.spec.speed
+        if limit is None:
+            return True
+        answer = speed_permits(limit, self.rank, int(self.world.wall_s(self.index)), 0)
+        if not answer.permitted and answer.retry_after_s:
+            self.world.timeline.after(answer.retry_after_s, self.wake)
+        return answer.permitted
 
     def _ask_when_due(self, plan: Plan) -> None:
         timeline = self.world.timeline

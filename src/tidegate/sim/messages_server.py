@@ -12,7 +12,7 @@ from tidegate.control.plans import RENEW_S, plan_of, says_the_same
 from tidegate.control.state import ServerState, fold
 from tidegate.core.admission import NotYet
 from tidegate.core.assign import ring_arm_salt
-from tidegate.core.course import next_due
+from tidegate.core.course import limited, next_due
 from tidegate.core.errors import TidegateError
 from tidegate.core.model import Plan
 from tidegate.core.rollout import ClosedRing, Rollout
@@ -161,7 +161,11 @@ class Server:
                 self._fold([event])
                 made.append(event)
                 if isinstance(event, VerdictTaken) and event.verdict.opens:
-                    self.tick_at(now_ms + (rollout.spread_s(rollout.ring_open) + rollout.spec.observe_s) * 1000)
+                    from_ms = max(now_ms, rollout.allowed_ms[rollout.ring_open])
+                    self.tick_at(from_ms + (rollout.spread_s(rollout.ring_open) + rollout.spec.observe_s) * 1000)
+            waits = limited(rollout, now_ms)
+            if waits is not None and waits.until_s is not None:
+                self.tick_at(waits.until_s * 1000)
         return made
 
     def _publish(self, now_ms: int) -> None:

@@ -108,6 +108,7 @@ def _spec(scenario: Scenario, rng: np.random.Generator, labels: list[dict[str, s
         soak_s=observe_s - max(1, round(observe_s * GRACE_SHARE)),
         lease_ttl_s=max(LEAST_TTL_S, observe_s),
         spread_s=round(terms.poll_s),
+        speed=scenario.speed_limit(BEGIN_MS // 1000),
         caps=caps,
         cap_rounds=rounds(caps, ((one, 1) for one in labels)).slowest,
     )

@@ -30,7 +30,7 @@ def simulate(
 
     Args:
         scenario: with its seed and number of replicates.
-        fidelity: auto (counts, unless a fault asks for messages), counts, columns or messages.
+        fidelity: auto (counts, unless a fault or a speed limit asks for messages), counts, columns or messages.
         processes: how many to use; 0 for as many as there are processors, once the first chunk shows it is worth it.
         told: hears how many runs are through, again and again.
 
@@ -43,8 +43,10 @@ def simulate(
     if not 0 <= processes <= MOST_PROCESSES:
         raise BadInput(f"processes: must be 0 (as many as there are processors) to {MOST_PROCESSES}, not {processes}")
     started = time.perf_counter()
-    if fidelity == "auto" and any(fault.kind == "interference" for fault in scenario.faults):
+    if fidelity == "auto" and (scenario.speeds or any(fault.kind == "interference" for fault in scenario.faults)):
         fidelity = "messages"
+    if scenario.speeds and fidelity != "messages":
+        raise BadInput(f"speed: {fidelity} do not play a speed limit; use --fidelity messages")
     load_policy(scenario.rollout.policy, fidelity)
     jobs = _jobs(scenario, fidelity)
     if scenario.rollout.policy in OWN:

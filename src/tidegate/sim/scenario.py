@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import BadInput, NotFound
+from tidegate.core.model import SpeedLimit
 from tidegate.sim.allowed import (
     BELOW_ONE,
     COUNT,
@@ -24,6 +25,7 @@ from tidegate.sim.allowed import (
     required,
 )
 from tidegate.sim.scenario_fault import Fault, checked_fault
+from tidegate.sim.scenario_speed import SpeedStep, limit_of
 
 PACKAGED = Path(__file__).with_name("scenarios")
 PEERS = ("instant", "hawkbit", "aws-iot", "flightctl", "phased", "lvfs", "nebraska", "argo", "kayenta", "teleport")
@@ -54,8 +56,7 @@ class Background:
 class Defect:
     """`[defect]`: the share of the fleet that the candidate harms, how it shows, and how long after the apply.
 
-    Harm that shows later than `observe_s` comes after the confirmation: the device confirms, and is harmed all the
-    same.
+    Harm that shows later than `observe_s` comes after the confirmation: such a device confirms all the same.
     """
 
     harm_rate: float = optional(1.0, SHARE)
@@ -99,6 +100,8 @@ class RolloutTerms:
     q_gate: float = optional(0.05, BELOW_ONE)
     reverted_bound: float = optional(1e-6, INSIDE_ONE)
     rollout_deadline_s: float = optional(86_400.0, SOME_SECONDS)
+    speed_ceiling: float = optional(1.0, SHARE)
+    clock_slack_s: float = optional(120.0, SECONDS)
 
     @property
     def alpha(self) -> float:
@@ -122,6 +125,7 @@ class Scenario:
     late: Late | None = None
     faults: tuple[Fault, ...] = ()
     caps: tuple[GroupCap, ...] = ()
+    speeds: tuple[SpeedStep, ...] = ()
     seed: int = optional(1, Range(0))
     replicates: int = optional(200, Range(1, 10_000_000))
     name: str = "scenario"
@@ -143,6 +147,10 @@ class Scenario:
         )
         return away or (self.late is not None and self.late.share > 0)
 
+    def speed_limit(self, logged_s: int) -> SpeedLimit | None:
+        """Give the speed limit, if there is one, signed at `logged_s` (unix seconds)."""
+        return limit_of(self.speeds, self.rollout.speed_ceiling, self.rollout.clock_slack_s, logged_s)
+
     @property
     def budgets(self) -> tuple[int, int]:
         """`max_harmed` split into (main, late); late is 0 where nobody is late, or the budget is a single device."""
@@ -159,7 +167,7 @@ class Scenario:
 
 
 _TABLES = {"fleet": Fleet, "background": Background, "defect": Defect, "late": Late, "rollout": RolloutTerms}
-_LISTS = {"fault": Fault, "cap": GroupCap}
+_LISTS = {"fault": Fault, "cap": GroupCap, "speed": SpeedStep}
 _TOP = {"seed": int, "replicates": int}
 
 
@@ -288,4 +296,5 @@ def _consistent(scenario: Scenario) -> Scenario:
         raise BadInput(f"rollout.canary: must be at most max_harmed ({terms.max_harmed}), not {terms.canary}")
     if scenario.background.rate >= 1:
         raise BadInput("background.reverted_rate: with silent_rate it must stay below 1")
+    scenario.speed_limit(0)
     return scenario
