@@ -30,6 +30,8 @@ LEAD_S, LEAD_PER_MESSAGE_S = 0.2, 30e-6
 """All messages wait in the client before the first is due: else the first would be late by what that takes."""
 POLL = "/repo/metadata/timestamp.json"
 Messages = Sequence[bytes]
+Keep = Callable[[int, bytes], None]
+"""Takes the number of a message, and the body of its answer."""
 
 
 def rows(*, full: bool = False, write: bool = False) -> list[Row]:
@@ -41,14 +43,14 @@ def rows(*, full: bool = False, write: bool = False) -> list[Row]:
         host, port = stage.start()
         rollout = stage.roll_out()
         who = [stage.credential(index) for index in range(devices)]
-        announces = [_post(c, 1, "/v1/announce", _announcement(rollout)) for _, c in who]
+        announces = [post(c, 1, "/v1/announce", announcement(rollout)) for _, c in who]
         leases: list[str] = [""] * devices
 
         def keep(number: int, body: bytes) -> None:
             leases[number] = msgspec.json.decode(body)["lease_id"]
 
         lease_s, lease_wall_s, _ = _measured(host, port, announces, stage.cpu_s, keep)
-        reports = [_post(c, 2, "/v1/reports", _report(lease)) for (_, c), lease in zip(who, leases, strict=True)]
+        reports = [post(c, 2, "/v1/reports", report(lease)) for (_, c), lease in zip(who, leases, strict=True)]
         some = len(reports) // 2
         report_s, report_wall_s, _ = _measured(host, port, reports[:some], stage.cpu_s)
         rate = 0.7 * some / report_wall_s
@@ -71,18 +73,21 @@ def rows(*, full: bool = False, write: bool = False) -> list[Row]:
     return found
 
 
-def _post(credential: str, seq: int, path: str, body: bytes) -> bytes:
+def post(credential: str, seq: int, path: str, body: bytes) -> bytes:
+    """Write a signed request."""
     header = authorization(credential, seq, path, body)
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: {header}\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
-def _announcement(rollout: str) -> bytes:
+def announcement(rollout: str) -> bytes:
+    """Say that the candidate is here."""
     said = {"rollout": rollout, "plan_version": 0, "installed": None, "seq": 1, "attempt": 1}
     return msgspec.json.encode(said)
 
 
-def _report(lease: str) -> bytes:
+def report(lease: str) -> bytes:
+    """Confirm a lease."""
     return msgspec.json.encode({"reports": [{"lease_id": lease, "kind": "confirmed", "seq": 1, "boot_s": 1}]})
 
 
@@ -91,19 +96,18 @@ def _measured(
     port: int,
     messages: Messages,
     cpu_s: Callable[[], float],
-    keep: Callable[[int, bytes], None] | None = None,
+    keep: Keep | None = None,
     per_s: float = 0.0,
 ) -> tuple[float, float, Tally]:
     """Send messages over keep-alive connections; give the server's processor time, seconds, and latencies."""
     before = cpu_s()
-    seconds, tally = uvloop.run(_drive(host, port, messages, keep, per_s))
+    seconds, tally = uvloop.run(drive(host, port, messages, keep, per_s))
     assert tally.statuses == {"x 200": len(messages)}, tally.statuses
     return cpu_s() - before, seconds, tally
 
 
-async def _drive(
-    host: str, port: int, messages: Messages, keep: Callable[[int, bytes], None] | None, per_s: float
-) -> tuple[float, Tally]:
+async def drive(host: str, port: int, messages: Messages, keep: Keep | None, per_s: float = 0.0) -> tuple[float, Tally]:
+    """Send messages over keep-alive connections, all at once or `per_s`; give the seconds, and the latencies."""
     pool, tally, over, loop = Pool(host, port, CONNECTIONS), Tally(), asyncio.Event(), asyncio.get_running_loop()
     await pool.start()
     left = len(messages)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench.intake import _announcement, _drive, _post, _report
+from bench.intake import announcement, drive, post, report
 from bench.peers._port import CORE, request, tree_cpu_s
 from tidegate import __version__
 from tidegate.cli.office import OfficeClient
@@ -55,9 +55,9 @@ class Tidegate:
         def keep(number: int, body: bytes) -> None:
             leases[number] = msgspec.json.decode(body)["lease_id"]
 
-        announces = [_post(c, 1, "/v1/announce", _announcement(self._rollout)) for c in who]
-        uvloop.run(_drive("127.0.0.1", self.port, announces, keep, 0.0))
-        return [_post(c, 2, "/v1/reports", _report(lease)) for c, lease in zip(who, leases, strict=True)]
+        announces = [post(c, 1, "/v1/announce", announcement(self._rollout)) for c in who]
+        uvloop.run(drive("127.0.0.1", self.port, announces, keep, 0.0))
+        return [post(c, 2, "/v1/reports", report(lease)) for c, lease in zip(who, leases, strict=True)]
 
     def kept(self) -> int:
         assert self._stage is not None
