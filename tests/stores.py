@@ -68,7 +68,9 @@ class PostgresqlServer:
         self.port = free_ports(1)[0]
         self.password_file = self.place / "password"
         self.password_file.write_text(secrets.token_hex(12))
-        self.password_file.chmod(0o644)
+        self.password_file.chmod(0o600)
+        if self.user:
+            shutil.chown(self.password_file, "postgres")
         words = [
             self.bin / "initdb",
             "-D",

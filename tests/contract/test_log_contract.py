@@ -321,7 +321,7 @@ def test_events_of_version_one_still_replay(log: Log) -> None:
     assert state.last_ms == 1_800_000_007_000
 
 
-@pytest.mark.parametrize("change", [{"v": 2}, {"kind": "dreamt"}, {"more": 1}, {"at_ms": "x"}, {"what": None}])
+@pytest.mark.parametrize("change", [{"v": 9}, {"kind": "dreamt"}, {"more": 1}, {"at_ms": "x"}, {"what": None}])
 def test_an_event_that_is_not_known_is_no_event(change: dict[str, object]) -> None:
     line = json.loads(RECORDED.read_bytes().splitlines()[0])
     with pytest.raises(msgspec.DecodeError):
@@ -472,12 +472,12 @@ def test_a_damaged_file_gives_a_log_error_and_never_less_than_there_was(tmp_path
 def test_an_event_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = sqlite_file(tmp_path, 5)
     database = sqlite3.connect(file)
-    body = pack([act(6)]).replace(b'"v":1', b'"v":2')
+    body = pack([act(6)]).replace(b'"v":2', b'"v":9')
     database.execute("INSERT INTO record VALUES (6, 1, 0, ?)", (body,))
     database.commit()
     database.close()
     log = SqliteLog(file)
-    with pytest.raises(LogError, match=r"event 6 cannot be read: its version is 2.*newer Tidegate"):
+    with pytest.raises(LogError, match=r"event 6 cannot be read: its version is 9.*newer Tidegate"):
         list(log.read())
     log.close()
     with pytest.raises(LogError):

@@ -80,6 +80,7 @@ def test_enrolment_poll_and_operators_over_tls(home: Home, tidegate: Run, tmp_pa
     assert tidegate("tls", "issue", "tidegate.example")[0] == 0
     secret, password = tmp_path / "token", tmp_path / "password"
     password.write_text("correct horse battery staple")
+    password.chmod(0o600)
     with served(home) as address:
         for url in address.values():
             assert url.startswith("https://127.0.0.1:")

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,24 @@ def test_an_agent_that_lost_all_but_its_key_takes_over_what_it_condemned(world: 
     again = enrol(home, str(world.devices.base_url), world.token(), poll_s=1.0, again=True)
     assert (again.device_id, again.index, again.key) == (first.device_id, first.index, first.key)
     assert Slots(home / "components" / "edr-rules").condemned(digest)
+
+
+def test_a_server_that_dates_a_condemnation_into_the_future_cannot_shut_out_a_pardon(
+    world: World, tmp_path: Path
+) -> None:
+    home = tmp_path / "agent"
+    first = enrol(home, str(world.devices.base_url), world.token(), poll_s=1.0)
+    digest, far_ms = "ab" * 32, 10**15
+    world.controller.state.identities.condemn(first.index, "edr-rules", digest, far_ms)
+    identity = (home / "identity.json").read_bytes()
+    for path in sorted(home.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (home / "identity.json").write_bytes(identity)
+    enrol(home, str(world.devices.base_url), world.token(), poll_s=1.0, again=True)
+    marks = Slots(home / "components" / "edr-rules").marks
+    assert marks.has(digest)
+    assert "issued before" in marks.lift(digest, int(time.time()) - 3600)
+    assert marks.lift(digest, int(time.time()) + 60) == ""
 
 
 # --- another secret -------------------------------------------------------------------------------------------------

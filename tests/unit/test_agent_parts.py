@@ -26,6 +26,7 @@ from tidegate.core.assign import SHARE_ONE, device_key, rank
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import Candidate, Health, Manifest, Payload, Plan, PlanState, ReleaseTerms, SpeedLimit
 from tidegate.core.wire import canonical
+from tidegate.trust.emergency import Stop
 
 NOW = 1_800_000_000
 DEVICE = "00" * 16
@@ -58,6 +59,9 @@ def test_backoff_stays_in_its_range(seed: int, poll_s: float, asked: list[float 
     for at_least_s in asked:
         wait_s = backoff.next_s(at_least_s)
         assert (at_least_s or 0.0) <= wait_s <= max(LONGEST_S, 1.2 * (at_least_s or 0.0))
+
+
+STOPPED = Stop("c", ("b" * 64,), NOW, "it goes round in circles")
 
 
 def plan(**changes: Any) -> Plan:
@@ -119,6 +123,9 @@ def test_each_reason_against_it_is_a_sentence(parts: dict[str, Any], sentence: s
     [
         (Seen(None, 0, "no plan here"), standing(), "no plan here"),
         (Seen(plan(), 1, ""), standing(installed="b" * 64), "up to date"),
+        (Seen(plan(), 1, "", STOPPED), standing(installed="b" * 64), "keeps bbbbbbbbbbbbbbbb, which it has confirmed"),
+        (Seen(plan(), 1, "", STOPPED), standing(installed="b" * 64), "it goes round in circles"),
+        (Seen(plan(state=PlanState.HALTED), 1, ""), standing(installed="b" * 64), "though rollout r1 was halted"),
         (Seen(plan(), 1, ""), standing(condemned="never tried again"), "never tried again"),
         (Seen(plan(state=PlanState.PAUSED), 1, ""), standing(), "paused"),
     ],

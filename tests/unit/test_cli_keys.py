@@ -54,6 +54,7 @@ def test_a_root_holder_is_replaced_with_encrypted_keys_on_separate_machines(
 ) -> None:
     word = tmp_path / "word"
     word.write_text(SECRET + "\n")
+    word.chmod(0o600)
     good(tidegate("keys", "create", "ada", "--directory", tmp_path / "ada", "--passphrase-file", word))
     assert b"ENCRYPTED" in (tmp_path / "ada" / "ada.pem").read_bytes()
     rows = json.loads(good(tidegate("keys", "list", "--json")))["roles"]

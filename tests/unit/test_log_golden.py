@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
@@ -16,9 +17,10 @@ from tests.snapshots import difference, snapshot
 
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.controller import Controller
+from tidegate.control.ledger_events import entries_of
 from tidegate.control.state import ServerState, fold
 from tidegate.log.batch import unpack
-from tidegate.log.events import NEWEST, Act, decode, encode
+from tidegate.log.events import NEWEST_ACT, Act, decode, encode
 from tidegate.log.sqlite import SqliteLog
 
 pytestmark = [pytest.mark.room("log"), pytest.mark.room("control")]
@@ -115,6 +117,36 @@ def test_a_log_of_an_earlier_version_is_continued(path: Path, tmp_path: Path) ->
 
 
 def test_an_event_of_a_later_version_is_refused_by_its_number() -> None:
-    later = Act(at_ms=1, v=NEWEST + 1, what="noted", who="ada", why="", body={})
-    with pytest.raises(msgspec.ValidationError, match=f"its version is {NEWEST + 1}, and {NEWEST} is the newest"):
+    later = Act(at_ms=1, v=NEWEST_ACT + 1, what="noted", who="ada", why="", body={})
+    with pytest.raises(msgspec.ValidationError, match=f"version is {NEWEST_ACT + 1}, and {NEWEST_ACT} is the newest"):
         decode(encode(later))
+
+
+LEDGERS = {
+    "log-1": "d9053d9d72cbef6c8370f969a2c042c9d887283c895f866ffc9f01dbf5dcb85a",
+    "log-2": "f071abef124d500322f03c357aec2b962138787a15f3a1aa2b2daedee15058c2",
+    "log-3": "3e2e97ea87ac3f1c67e17958ba439f1402b7e7ba7b9c38bd7d9a8b03b18c047a",
+}
+"""SHA-256 over the entries, a line each, as the Tidegate of 26 November 2026 derived them."""
+
+
+@pytest.mark.parametrize("name", LEDGERS)
+def test_a_log_of_an_earlier_version_gives_the_ledger_that_was_signed_then(name: str) -> None:
+    path = next(path for path in LOGS if path.name.startswith(name))
+    assert hashlib.sha256(b"\n".join(ledger_of(path))).hexdigest() == LEDGERS[name]
+
+
+def test_an_act_of_version_2_names_its_object_and_says_who_and_why() -> None:
+    entries = [json.loads(entry) for entry in ledger_of(next(path for path in LOGS if path.name.startswith("log-4")))]
+    acts = {entry["what"]: entry for entry in entries if entry["kind"] == "act"}
+    created, aside = acts["operator_created"], acts["devices_quarantined"]
+    assert (created["v"], created["name"], created["role"]) == (2, "bob", "approver")
+    assert (created["who"], created["why"]) == ("ada", "night shift")
+    assert (aside["group"], aside["devices"]) == ("site=ATL", 2)
+    assert acts["device_secret_rotated"]["epoch"] == 2
+    assert "hash" not in acts["token_created"], "what could be tried in vain stays out of the ledger"
+
+
+def ledger_of(path: Path) -> list[bytes]:
+    batches = ((seq, unpack(body)) for seq, _, body in read(path)[1])
+    return entries_of((at, event) for seq, batch in batches for at, event in enumerate(batch.events, start=seq))

@@ -10,14 +10,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from tests.wire import Wire, answer
 
 from tidegate.agent.transport import HttpRefused, Link, Server
-from tidegate.control.strangers import ask, ask_now
+from tidegate.control.strangers import Asker, ask
 from tidegate.core.errors import TidegateError
 from tidegate.trust.errors import Unreachable
 
@@ -148,8 +148,8 @@ def _both(url: str, most: int, deadline_s: float) -> list[Callable[[], Any]]:
             return await ask(client, "GET", url, most=most, deadline_s=deadline_s)
 
     def now() -> Any:
-        with httpx.Client(timeout=5) as client:
-            return ask_now(client, "GET", url, most=most, deadline_s=deadline_s)
+        with Asker() as asker:
+            return asker.ask("GET", url, most=most, deadline_s=deadline_s)
 
     return [lambda: asyncio.run(in_a_loop()), now]
 
@@ -173,6 +173,26 @@ def test_what_a_stranger_answers_is_read_within_bounds(wire: Wire, pieces: Piece
     for attempt in _both(wire.address, 1000, 0.3 if drips else 60.0):
         with pytest.raises(httpx.HTTPError):
             attempt()
+
+
+def test_a_head_that_drips_ends_at_the_deadline(wire: Wire) -> None:
+    ended: list[bool] = []
+
+    def talk(head: bytes) -> Pieces:
+        def pieces() -> Iterator[bytes | float | None]:
+            yield b"HTTP/1.1 200 OK\r\n"
+            for _ in range(600):
+                yield from (b"X: y\r\n", 0.1)
+            ended.append(True)
+            yield b"Content-Length: 2\r\n\r\nok"
+
+        return cast("Pieces", pieces())
+
+    wire.talk = talk
+    for attempt in _both(wire.address, 1000, 0.3):
+        with pytest.raises(httpx.HTTPError, match="took more than"):
+            attempt()
+    assert not ended, "it was given up while the head still dripped"
 
 
 def test_a_stranger_that_is_honest_is_heard_and_redirects_nobody(wire: Wire, elsewhere: Wire) -> None:

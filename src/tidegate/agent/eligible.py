@@ -48,7 +48,7 @@ def before_reading(seen: Seen, standing: Standing) -> Answer | None:
     if plan is None:
         return Answer(False, seen.sentence or "there is no plan")
     if standing.installed == plan.candidate.sha256:
-        return Answer(False, f"up to date: runs {plan.candidate.sha256[:16]}")
+        return Answer(False, _runs_it(seen, plan))
     if seen.stop and seen.stop.names(plan.candidate.sha256):
         return Answer(False, seen.stop.sentence)
     if standing.condemned:
@@ -56,6 +56,16 @@ def before_reading(seen: Seen, standing: Standing) -> Answer | None:
     if plan.state is not PlanState.OPEN:
         return Answer(False, _STATES[plan.state].format(plan.rollout))
     return None
+
+
+def _runs_it(seen: Seen, plan: Plan) -> str:
+    """Say that the candidate runs here, and what has become of it since it was confirmed: that takes nothing back."""
+    runs = plan.candidate.sha256[:16]
+    if seen.stop and seen.stop.names(plan.candidate.sha256):
+        return f"keeps {runs}, which it has confirmed, though it is stopped since: {seen.stop.sentence}"
+    if plan.state is PlanState.HALTED:
+        return f"keeps {runs}, which it has confirmed, though rollout {plan.rollout} was halted"
+    return f"up to date: runs {runs}"
 
 
 def eligible(plan: Plan, manifest: Manifest, terms: ReleaseTerms, standing: Standing) -> Answer:

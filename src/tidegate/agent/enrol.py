@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,7 @@ def enrol(
     finally:
         link.close()
     identity, root = _read_answer(answer, key, pinned)
-    _condemn(place, answer)
+    _condemn(place, answer, time.time())
     write_durably(place.root_file, root)
     place.save_settings(chosen)
     place.save_identity(identity)
@@ -118,15 +119,17 @@ def check_server(server: str, without_tls: bool) -> None:
         raise BadInput(f"{server}: beyond this machine a device speaks https:// (or say --without-tls, for a trial)")
 
 
-def _condemn(place: Home, answer: dict[str, Any]) -> None:
+def _condemn(place: Home, answer: dict[str, Any], now_s: float) -> None:
     """Take over what this device condemned before it lost its files: it tries nothing twice that it took back once."""
     for entry in answer.get("condemned") or ():
         try:
             component, digest = str(entry["component"]), str(entry["digest"])
             check_digest("condemned", digest)
             note = "condemned before this device was enrolled again"
-            Slots(place.component(component)).marks.make(digest, note, int(entry["at_s"]))
-        except (KeyError, TypeError, ValueError) as error:
+            # A pardon lifts only what was condemned before it was issued: no server may say that of the time to come.
+            at_s = min(max(int(entry["at_s"]), 0), int(now_s))
+            Slots(place.component(component)).marks.make(digest, note, at_s)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadInput("the server's list of condemned releases cannot be read; nothing is enrolled") from error
 
 

@@ -21,6 +21,7 @@ from tidegate.control.plans import plans_due
 from tidegate.control.state import ServerState
 from tidegate.core.errors import BadInput, Untrusted
 from tidegate.core.wire import encode, plain
+from tidegate.core.words import counted
 from tidegate.log.address import check_address
 from tidegate.log.events import Act, Event, PlanPublished
 from tidegate.log.port import Log
@@ -57,7 +58,8 @@ def create(file: Path, /, *, home: Path | None = None, json: bool = False) -> No
     if json:
         out_json({"file": str(file), "events": seal.events, "files": len(seal.files), "bytes": size})
         return
-    out(f"{file}: {seal.events:,} events, {len(seal.files):,} files, {size / 1e6:,.1f} MB, readable by you alone.")
+    held = f"{counted(seal.events, 'event')}, {counted(len(seal.files), 'file')}"
+    out(f"{file}: {held}, {size / 1e6:,.1f} MB, readable by you alone.")
     out(f"It holds secrets. Check it now and then: tidegate backup verify {file}")
 
 
@@ -82,8 +84,9 @@ def verify(file: Path, /, *, json: bool = False) -> None:
     if json:
         out_json(said)
         return
-    out(f"{file} is whole. Taken {said['taken']}: {said['events']:,} events, {said['devices']:,} devices,")
-    out(f"{said['releases']} releases, {said['rollouts']} rollouts, of which under way: {len(state.active)}.")
+    out(f"{file} is whole. Taken {said['taken']}: {_held(said)},")
+    more = f"{counted(said['releases'], 'release')}, {counted(said['rollouts'], 'rollout')}"
+    out(f"{more}, of which under way: {len(state.active)}.")
 
 
 def _folded(found: BackupFile) -> ServerState:
@@ -95,7 +98,8 @@ def _folded(found: BackupFile) -> ServerState:
     except (KeyError, IndexError, AttributeError) as error:
         raise Untrusted(f"the log of {found.path} does not fold: {error!r}") from error
     if count != found.seal.events:
-        raise Untrusted(f"the log of {found.path} has {count:,} events, and its seal says {found.seal.events:,}")
+        has = counted(count, "event")
+        raise Untrusted(f"the log of {found.path} has {has}, and its seal says {found.seal.events:,}")
     return state
 
 
@@ -146,17 +150,22 @@ def restore(
     if json:
         out_json({"home": str(place.path), **said})
         return
-    out(f"{place.path}: {said['events']:,} events, {said['devices']:,} devices, as of {said['taken']}.")
+    out(f"{place.path}: {_held(said)}, as of {said['taken']}.")
     for name in said["ended"]:
         out(f"Ended, since leases after the backup are not known: {name}")
     out(f"Plans go on with edition {said['edition']:,}, beyond what devices can have seen.")
     if said["ledger_seen"]:
-        out(f"The ledger was seen with {said['ledger_seen']:,} entries, and this log does not give all of them:")
+        seen = counted(said["ledger_seen"], "entry", "entries")
+        out(f"The ledger was seen with {seen}, and this log does not give all of them:")
         out(f"serving would fork it. {WAY_OUT[0].upper()}{WAY_OUT[1:]}")
         return
     if not published:
         out("If the ledger had grown since, two histories would be seen: restore with --published to be sure.")
     out(f"Next: tidegate serve --home {place.path}")
+
+
+def _held(said: dict[str, Any]) -> str:
+    return f"{counted(said['events'], 'event')}, {counted(said['devices'], 'device')}"
 
 
 def _restore(found: BackupFile, place: Home, url: str, password_file: Path | None) -> dict[str, Any]:
@@ -171,7 +180,7 @@ def _restore(found: BackupFile, place: Home, url: str, password_file: Path | Non
     log = place.open_log(url, password_file)
     try:
         if log.last:
-            raise BadInput(f"the log at {url} has {log.last:,} events already; restore into an empty one")
+            raise BadInput(f"the log at {url} has {counted(log.last, 'event')} already; restore into an empty one")
         return _refill(found, place, log)
     finally:
         log.close()

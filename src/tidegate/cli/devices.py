@@ -10,6 +10,7 @@ from cyclopts import App
 from tidegate.cli.office import OfficeClient, part
 from tidegate.cli.show import ago, moment, out, out_json, pairs_of, table
 from tidegate.core.errors import BadInput
+from tidegate.core.words import counted
 
 app = App(name="device", help="List devices; ask why one has or has not been updated.")
 
@@ -172,7 +173,8 @@ def quarantine(*devices: str, why: str, group: str = "", home: Path | None = Non
     if json:
         out_json(done)
     else:
-        out(f"{len(done['quarantined']):,} devices are quarantined. One by one back: tidegate device reinstate NUMBER")
+        many = counted(len(done["quarantined"]), "device")
+        out(f"{many} quarantined. One by one back: tidegate device reinstate NUMBER")
 
 
 def _pairs(labels: dict[str, str]) -> str:

@@ -145,6 +145,7 @@ def draw_policy(
     fresh: str = "7d",
     check: list[str] | None = None,
     let_through: bool = False,
+    home: Path | None = None,
 ) -> None:
     """Draw up a policy from public keys: a TOML file that a person can read and widen.
 
@@ -155,6 +156,7 @@ def draw_policy(
         fresh: How old it may be.
         check: A check of the gate that must have passed. Can be given several times.
         let_through: A named person may start a rollout without the evidence, on record.
+        home: The control plane's directory.
     """
     named = {
         name: known.keyval["public"] for name, known in (read_public(read_bytes(p, "the public key")) for p in key)
@@ -177,7 +179,7 @@ def draw_policy(
         *([f"checks = [{checks}]"] if checks else []),
     ]
     text = "\n".join(lines) + "\n"
-    place = output or default_home() / "policy.toml"
+    place = output or (home or default_home()) / "policy.toml"
     read_policy(text.encode(), place.name)
     write_durably(place, text.encode())
     out(f"{place}: a rollout needs {predicate} by {', '.join(named)}, at most {fresh} old.")

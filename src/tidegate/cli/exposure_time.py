@@ -16,7 +16,7 @@ from tidegate.exposure.estate import DeviceClass
 from tidegate.exposure.history import read_history
 from tidegate.exposure.inventory import read_inventory
 from tidegate.exposure.trend import trend_picture
-from tidegate.trust.durable import read_bytes
+from tidegate.trust.durable import read_secret
 
 HISTORY = Path("exposure-history.jsonl")
 
@@ -97,7 +97,7 @@ def watch(
     every_s = seconds_of("--every", every)
     if every_s < 1:
         raise BadInput("--every: must be at least 1s")
-    secret = read_bytes(webhook_secret_file, "the webhook's secret").strip() if webhook_secret_file else b""
+    secret = read_secret(webhook_secret_file, "the webhook's secret").strip() if webhook_secret_file else b""
     hooks = [Webhook(url, secret) for url in webhook or ()]
     metrics = Metrics(metrics_file, metrics_port)
     if metrics.port and not json:

@@ -17,7 +17,7 @@ import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server, write_to_textfile
 
 from tidegate.cli.show import moment, out, out_json
-from tidegate.control.strangers import ask_now
+from tidegate.control.strangers import Asker
 from tidegate.core.errors import BadInput, TidegateError
 from tidegate.exposure.analyse import analyse
 from tidegate.exposure.estate import DeviceClass
@@ -55,9 +55,9 @@ class Webhook:
         if self.secret:
             headers[SIGNATURE] = "sha256=" + hmac.new(self.secret, data, hashlib.sha256).hexdigest()
         try:
-            with httpx.Client(timeout=TIMEOUT_S) as client:
-                reply = ask_now(
-                    client, "POST", self.url, most=MOST_ANSWER, deadline_s=TIMEOUT_S, content=data, headers=headers
+            with Asker() as asker:
+                reply = asker.ask(
+                    "POST", self.url, most=MOST_ANSWER, deadline_s=TIMEOUT_S, content=data, headers=headers
                 )
         except httpx.HTTPError as error:
             return f"{self.host} does not answer ({type(error).__name__})"

@@ -17,7 +17,7 @@ from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.log_reading import log_of
 from tidegate.cli.show import moment, out, out_json, seconds_of
 from tidegate.control.ledger_events import entries_of_batches
-from tidegate.control.strangers import ask_now
+from tidegate.control.strangers import Asker
 from tidegate.control.timeline_words import sentence_of
 from tidegate.core.errors import BadInput, NotFound, Refused, Untrusted
 from tidegate.core.words import counted
@@ -50,11 +50,11 @@ def find_key(text: str, home: Path | None) -> NoteKey | None:
 
 
 def _url_fetch(url: str) -> Fetch:
-    client = httpx.Client(timeout=30, follow_redirects=True)
+    asker = Asker(follow_redirects=True)
 
     def fetch(path: str) -> bytes:
         try:
-            reply = ask_now(client, "GET", f"{url.rstrip('/')}/{path}", most=MOST_FILE, deadline_s=TIMEOUT_S)
+            reply = asker.ask("GET", f"{url.rstrip('/')}/{path}", most=MOST_FILE, deadline_s=TIMEOUT_S)
         except httpx.HTTPError as error:
             raise Unreachable(f"{url} does not answer ({error}); ask again later") from error
         if reply.status == 404:
@@ -155,7 +155,8 @@ def _compare(entries: list[bytes], place: Home) -> None:
         if held != derived:
             raise Untrusted(f"the log gives another entry {at} than the ledger holds: {_say(held)}; one was changed")
     if len(given) < len(entries):
-        raise Untrusted(f"the ledger has {len(entries)} entries and the log gives {len(given)}: it has lost its end")
+        has = counted(len(entries), "entry", "entries")
+        raise Untrusted(f"the ledger has {has} and the log gives {len(given):,}: it has lost its end")
 
 
 @app.command
@@ -254,7 +255,7 @@ def _look(witness: Witness, fetch: Callable[[str], bytes], key: NoteKey, cosigne
     except Untrusted as error:  # two signed checkpoints that contradict each other are the evidence of a fork
         write_durably(other, reader.note)
         raise Untrusted(
-            f"{error}; the checkpoint seen before ({old:,} entries) stays, this one is in {other}"
+            f"{error}; the checkpoint seen before ({counted(old, 'entry', 'entries')}) stays, this one is in {other}"
         ) from error
     if cosigned:
         write_durably(cosigned, made)

@@ -12,11 +12,11 @@ from tidegate.cli.home import Home, default_home
 from tidegate.cli.passphrase import open_keys
 from tidegate.cli.release_files import Draft
 from tidegate.cli.show import moment, out, out_json, table
-from tidegate.control.news import Subscriber, Subscribers
-from tidegate.core.errors import BadInput
+from tidegate.control.news import Subscriber, Subscribers, shown_url
+from tidegate.core.errors import BadInput, NotFound
 from tidegate.gate.notes import Notes, compare
 from tidegate.gate.settings import Settings
-from tidegate.trust.durable import read_bytes, write_durably
+from tidegate.trust.durable import read_bytes, read_secret, write_durably
 from tidegate.trust.statement import Subject, review
 
 MOST_NOTES = 4000
@@ -104,26 +104,31 @@ def subscribe(url: str, /, *, secret_file: Path, component: str = "", home: Path
     """
     place = Home(home or default_home())
     place.check()
-    secret = read_bytes(secret_file, "the secret").decode(errors="replace").strip()
+    secret = read_secret(secret_file, "the secret").decode(errors="replace").strip()
     try:
         subscriber = Subscriber(url, component, secret, int(time.time() * 1000))
     except ValueError as error:
         raise BadInput(str(error)) from None
     Subscribers(place.path / "subscribers.json").add(subscriber)
-    out(f"{url} is told of each release of {component or 'any component'} from now on.")
+    out(f"{shown_url(url)} is told of each release of {component or 'any component'} from now on.")
 
 
 def unsubscribe(url: str, /, *, home: Path | None = None) -> None:
     """Send a webhook nothing any more.
 
     Args:
-        url: Its address.
+        url: Its address, or its number in tidegate release subscribers.
         home: The control plane's directory.
     """
     place = Home(home or default_home())
     place.check()
-    Subscribers(place.path / "subscribers.json").remove(url)
-    out(f"{url} is told nothing any more.")
+    known = Subscribers(place.path / "subscribers.json")
+    if url.isdecimal():
+        if not 1 <= int(url) <= len(known.all()):
+            raise NotFound(f"there is no subscriber number {url}; list them: tidegate release subscribers")
+        url = known.all()[int(url) - 1].url
+    known.remove(url)
+    out(f"{shown_url(url)} is told nothing any more.")
 
 
 def subscribers(*, home: Path | None = None, json: bool = False) -> None:
@@ -131,13 +136,17 @@ def subscribers(*, home: Path | None = None, json: bool = False) -> None:
 
     Args:
         home: The control plane's directory.
-        json: Print JSON, without the secrets.
+        json: Print JSON, without the secrets; of an address, which can be one, its beginning alone.
     """
     place = Home(home or default_home())
     place.check()
     known = Subscribers(place.path / "subscribers.json").all()
     if json:
-        out_json([{"url": s.url, "component": s.component, "since_ms": s.since_ms, "sent": len(s.sent)} for s in known])
+        rest = [{"component": s.component, "since_ms": s.since_ms, "sent": len(s.sent)} for s in known]
+        out_json([{"url": shown_url(s.url), **each} for s, each in zip(known, rest, strict=True)])
         return
-    rows = [(s.url, s.component or "any", moment(s.since_ms), len(s.sent)) for s in known]
-    table("Subscribers", ("address", "component", "since", "taken"), rows, empty="Nobody is told by webhook.")
+    rows = [
+        (number, shown_url(s.url), s.component or "any", moment(s.since_ms), len(s.sent))
+        for number, s in enumerate(known, start=1)
+    ]
+    table("Subscribers", ("number", "address", "component", "since", "taken"), rows, empty="Nobody is told by webhook.")

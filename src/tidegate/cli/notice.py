@@ -24,6 +24,7 @@ from tidegate.contingency.notice import (
 from tidegate.contingency.notice import draft as fill
 from tidegate.contingency.status import Site, status_files
 from tidegate.core.errors import BadInput, NotFound, Refused
+from tidegate.core.words import counted
 from tidegate.trust.durable import make_directory, write_durably
 
 app = App(name="notice", help="Public notices: drafted from the record, approved by a named person, then published.")
@@ -173,5 +174,5 @@ def publish(
     make_directory(out_dir)
     for file, data in files.items():
         write_durably(out_dir / file, data)
-    notices = f"{len(shown)} notice{'s' * (len(shown) != 1)}"
-    out(f"Written: {len(files)} files in {out_dir}, {notices}. Copy them to any web server.")
+    notices = counted(len(shown), "notice")
+    out(f"Written: {counted(len(files), 'file')} in {out_dir}, {notices}. Copy them to any web server.")

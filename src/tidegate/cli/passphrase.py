@@ -13,7 +13,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from tidegate.core.errors import BadInput
-from tidegate.trust.durable import read_bytes
+from tidegate.trust.durable import read_bytes, read_secret
 from tidegate.trust.keys import load_signer, load_signers
 
 _ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
@@ -23,12 +23,12 @@ def passphrase_of(file: Path | None, descriptor: int | None, ask: str, *, twice:
     """Get a passphrase: the first line of a file or descriptor, else by asking at the terminal.
 
     Raises:
-        BadInput: if there is none, it is empty, or the two that were typed differ.
+        BadInput: if there is none, it is empty, the two that were typed differ, or others can read the file.
     """
     if file is not None and descriptor is not None:
         raise BadInput("give --passphrase-file or --passphrase-fd, not both")
     if file is not None:
-        found = read_bytes(file, "the passphrase file")
+        found = read_secret(file, "the passphrase file")
     elif descriptor is not None:
         try:
             with os.fdopen(descriptor, "rb", closefd=False) as stream:

@@ -10,6 +10,7 @@ from tidegate.cli.options import OnOff
 from tidegate.cli.show import out, out_json, table
 from tidegate.contingency.case import Case, read_case
 from tidegate.contingency.schedule import Schedule, first_come, plan_recovery
+from tidegate.core.words import counted
 
 app = App(name="recovery", help="Schedule the repair of devices that need hands, and work it off.")
 MOST_ROWS = 30
@@ -43,8 +44,8 @@ def schedule(case: Path, /, *, compare: OnOff = True, json: bool = False) -> Non
 def show_schedule(made: Schedule) -> None:
     """Print a schedule for people: services with a bar until they are back, then who goes where."""
     case = made.case
-    people = f"{len(case.technicians):,} technicians"
-    out(f"{case.name}: {case.devices:,} devices, {people}, {len(case.services):,} services")
+    people = counted(len(case.technicians), "technician")
+    out(f"{case.name}: {counted(case.devices, 'device')}, {people}, {counted(len(case.services), 'service')}")
     longest = max([*made.services.values(), 1e-9])
     rows = [
         (

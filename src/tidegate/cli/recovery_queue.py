@@ -19,6 +19,7 @@ from tidegate.contingency.hands import board_page, make_app
 from tidegate.contingency.queue_store import LEAD, QueueStore
 from tidegate.contingency.sheets import DEFAULT_STEPS, sheets_page
 from tidegate.core.errors import BadInput
+from tidegate.core.words import counted
 from tidegate.trust.durable import write_durably
 
 
@@ -39,7 +40,7 @@ def open_queue(case: Path, /, *, name: str = "", incident: str = "", home: Path 
     store = _store(name or case.stem, home)
     queue = store.open(case, who=me(), at_ms=now_ms(), incident=incident)
     write(home, "recovery_opened", {"queue": store.name, "incident": incident, "devices": queue.size})
-    out(f"Queue {store.name}: {queue.size:,} devices, {len(queue.case.technicians):,} technicians.")
+    out(f"Queue {store.name}: {counted(queue.size, 'device')}, {counted(len(queue.case.technicians), 'technician')}.")
     out(f"Next: tidegate recovery sheets {store.name}, tidegate recovery serve {store.name}, or for one person:")
     out(f"tidegate recovery next {store.name} {queue.case.technicians[0].name}")
 

@@ -201,15 +201,18 @@ def _steer(rollout: str, verb: str, why: str, home: Path | None) -> None:
 def limit(component: str, /, *, max_harmed_30d: int, why: str = "", home: Path | None = None) -> None:
     """Limit what all releases of a component together may harm in 30 days; rollouts reserve from it.
 
+    It counts from when it is set: what rollouts reserved or harmed before is not in it.
+
     Args:
         component: Whose releases.
-        max_harmed_30d: Devices, in any 30 days.
+        max_harmed_30d: Devices, in any 30 days from now on.
         why: The reason, for the record.
         home: The control plane's directory.
     """
     path = f"/api/v1/components/{part(component)}/budget"
     found = OfficeClient(home).post(path, {"max_harmed_30d": max_harmed_30d}, why)
     out(f"{component}: at most {found['max_harmed_30d']:,} devices harmed in 30 days, {found['left']:,} of them left.")
+    out("It counts from when it was first set: rollouts that were started before reserve nothing from it.")
 
 
 @app.command(name="list")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cyclopts import App
 
 from tidegate.cli.office import OfficeClient, part
 from tidegate.cli.show import moment, out, out_json, pairs_of, seconds_of, table
+from tidegate.core.words import counted
 from tidegate.trust.durable import write_durably
 
 app = App(name="token", help="Enrolment tokens.")
@@ -47,13 +50,24 @@ def create(
         write_durably(file, made["token"].encode() + b"\n", 0o600)
         made["token"] = f"in {file}"
     if json:
-        out_json({**made, "server": office.devices_url})
+        out_json({**made, "server": reachable(office.devices_url)})
         return
-    out(made["token"] if file is None else f"Token {made['token_id']} written to {file}, for {uses} device(s).")
+    many = counted(uses, "device")
+    out(made["token"] if file is None else f"Token {made['token_id']} written to {file}, for {many}.")
     if file is not None:
         own_ca = office.devices_url.startswith("https:") and office.place.ca.exists()
         ca = f" --ca {office.place.ca}" if own_ca else ""
-        out(f"Next, on a device: tidegate enrol --server {office.devices_url} --token-file {file}{ca}")
+        out(f"Next, on a device: tidegate enrol --server {reachable(office.devices_url)} --token-file {file}{ca}")
+
+
+def reachable(url: str) -> str:
+    """Give an address that devices can reach: for a server that listens everywhere, this machine's own name."""
+    parts = urlsplit(url)
+    if parts.hostname not in ("0.0.0.0", "::"):
+        return url
+    name = socket.getfqdn()
+    here = name in ("", "localhost", "localhost.localdomain") or name.startswith("127.")
+    return f"{parts.scheme}://{'<this server’s name>' if here else name}:{parts.port}"
 
 
 @app.command(name="list")

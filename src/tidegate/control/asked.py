@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import structs
+
 from tidegate.log.events import Act
 
 KEPT = 1000
@@ -78,4 +80,4 @@ def without_roster(event: Act) -> Act:
     """Give a request's act without the devices that it was about."""
     about = {name: value for name, value in event.body.get("about", {}).items() if name != "roster"}
     body = {**event.body, "about": about}
-    return Act(at_ms=event.at_ms, what=event.what, who=event.who, why=event.why, body=body)
+    return structs.replace(event, body=body)

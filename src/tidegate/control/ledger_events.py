@@ -171,6 +171,8 @@ def _entry(seq: int, event: Event) -> Json | None:
             return {**head, "kind": "ring", **said, **counts}
         case Act():
             by = {"who": event.who[:MOST_WORDS], "why": event.why[:MOST_WORDS]}
+            if event.v > 1 and event.what not in _ACTS:
+                return {**head, "v": 2, **_act(event.what, event.body), **_objects(event.body), **by}
             return {**head, **_ACTS.get(event.what, _act)(event.what, event.body), **by}
         case Labelled():
             by = {"who": event.who[:MOST_WORDS], "why": event.why[:MOST_WORDS]}
@@ -231,4 +233,16 @@ def _act(what: str, body: Json) -> Json:
     return {"kind": "act", "what": what, **shown, "body_sha256": digest_of(body)}
 
 
+def _objects(body: Json) -> Json:
+    """Say of an act, from its second version on, to what it was done: an operator, a policy, a token, a group."""
+    shown = {name: body[name] for name in _OBJECTS if name in body and len(canonical(body[name])) <= MOST_WORDS}
+    if "kind" in body:
+        shown["asked"] = body["kind"]
+    if isinstance(body.get("indexes"), list):
+        shown["devices"] = len(body["indexes"])
+    return shown
+
+
+_OBJECTS = ("name", "role", "policy", "epoch", "number", "reason", "title", "roles", "group", "uses", "labels", "taken")
+"""Named one by one: no secret of an act's body may ever stand in the ledger."""
 _ACTS = {"release_logged": _release, "rollout_started": _rollout, "evidence_logged": _evidence, "budget_set": _budget}

@@ -25,6 +25,8 @@ from tidegate.trust.durable import make_directory, write_durably
 ATOM = "http://www.w3.org/2005/Atom"
 MOST_ENTRIES = 50
 MOST_SENT = 1000
+SHOWN = 8
+"""Characters of a webhook's path that are shown: the rest may be a secret."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -96,6 +98,16 @@ class Subscriber:
         return mine and release.logged_ms >= self.since_ms and release.digest not in self.sent
 
 
+def shown_url(url: str) -> str:
+    """Give what may be shown of a webhook's address: scheme, host, first characters."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    rest = url.partition("://")[2].partition("/")[2] if parts.path.startswith("/") else parts.query
+    port = f":{parts.port}" if parts.port else ""
+    more = f"/{rest[:SHOWN]}..." if len(rest) > SHOWN else f"/{rest}" if rest else ""
+    return f"{parts.scheme}://{host}{port}{more}"
+
+
 class Subscribers:
     """The file of subscribers, 0600: it holds their secrets."""
 
@@ -119,7 +131,7 @@ class Subscribers:
         """Add one. Raises Refused if it is there already."""
         known = self.all()
         if any((each.url, each.component) == (subscriber.url, subscriber.component) for each in known):
-            raise Refused(f"{subscriber.url} is subscribed already")
+            raise Refused(f"{shown_url(subscriber.url)} is subscribed already")
         self._write([*known, subscriber])
 
     def remove(self, url: str) -> None:
@@ -127,7 +139,7 @@ class Subscribers:
         known = self.all()
         left = [each for each in known if each.url != url]
         if len(left) == len(known):
-            raise NotFound(f"{url} is not subscribed")
+            raise NotFound(f"{shown_url(url)} is not subscribed")
         self._write(left)
 
     def sent(self, subscriber: Subscriber, digest: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from tidegate.control.asked import Approvals, without_roster
 from tidegate.control.device_row import DeviceRow, Reverted
 from tidegate.control.fleet import Fleet
@@ -203,7 +205,7 @@ class ServerState:
             case "labels_set":
                 fold_labels(self.devices, body)
                 kept = {"devices": body["devices"], "replace": body["replace"]}  # columns of millions are in the log
-                self.acts[-1] = Act(at_ms=event.at_ms, what=event.what, who=event.who, why=event.why, body=kept)
+                self.acts[-1] = structs.replace(event, body=kept)
             case "device_signalled":
                 self._signalled(body["index"])
             case "devices_quarantined":

@@ -6,7 +6,8 @@ An HTTP library reads an answer whole and inflates it: whoever is asked could fi
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
+import weakref
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -66,26 +67,44 @@ async def ask(
         raise Unfit(f"the answer took more than {deadline_s:g} s") from None
 
 
-def ask_now(
-    client: httpx.Client,
-    method: str,
-    url: str,
-    *,
-    most: int,
-    deadline_s: float,
-    content: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Heard:
-    """Do as `ask` without a loop. The deadline is looked at with each part of the body."""
-    until = time.monotonic() + deadline_s
-    with client.stream(method, url, content=content, headers={**(headers or {}), **_AS_IT_IS}) as reply:
-        _refuse_packed(reply)
-        body = bytearray()
-        for part in reply.iter_raw():
-            _take(body, part, most)
-            if time.monotonic() > until:
-                raise Unfit(f"the answer took more than {deadline_s:g} s")
-        return Heard(reply.status_code, bytes(body))
+class Asker:
+    """Asks as `ask` does, from where no loop runs: one deadline for the whole exchange, the head included."""
+
+    def __init__(self, *, follow_redirects: bool = False) -> None:
+        """Keep connections open between questions, until `close` or the end of the process."""
+        self._runner = asyncio.Runner()
+        self._client = httpx.AsyncClient(timeout=None, follow_redirects=follow_redirects)
+        self._closed = weakref.finalize(self, _close, self._runner, self._client)
+
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._closed()
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        most: int,
+        deadline_s: float,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Heard:
+        """Ask once. Arguments and errors are those of `ask`."""
+        more = {"most": most, "deadline_s": deadline_s, "content": content, "headers": headers}
+        return self._runner.run(ask(self._client, method, url, **more))
+
+
+def _close(runner: asyncio.Runner, client: httpx.AsyncClient) -> None:
+    with contextlib.suppress(RuntimeError, httpx.HTTPError):
+        runner.run(client.aclose())
+    runner.close()
 
 
 def _take(body: bytearray, part: bytes, most: int) -> None:

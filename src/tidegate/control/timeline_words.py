@@ -110,7 +110,27 @@ def _act(r: Json) -> str:
     about += [f"component {r['component']}"] if "component" in r else []
     about += [f"release {r['seq']}, {r['digest']}"] if "digest" in r and "seq" in r else []
     about += [str(r["subject"])] if "subject" in r else []
+    about += _objects(r) if r.get("v", 1) > 1 else []
     return f"{r['what'].replace('_', ' ').capitalize()}{' (' + ', '.join(about) + ')' if about else ''}.{_by(r)}"
+
+
+def _objects(r: Json) -> list[str]:
+    """Name what a later act was done to."""
+    about = [f"operator {r['name']}"] if "name" in r else []
+    about += [f"role {r['role']}"] if "role" in r else []
+    about += [f"{name} {_value(value)}" for name, value in sorted(r.get("policy", {}).items())]
+    about += [f"epoch {r['epoch']}"] if "epoch" in r else []
+    about += [f"request {r['number']}"] if "number" in r else []
+    about += [f"for a {r['asked']}: {r['reason']}"] if "asked" in r and "reason" in r else []
+    about += [f"{r['title']}: {', '.join(r['roles'])}"] if "title" in r and "roles" in r else []
+    about += [f"token {r['token_id']}"] if "token_id" in r else []
+    about += [f"group {r['group']}"] if r.get("group") else []
+    about += [f"{r['devices']} devices"] if "devices" in r else []
+    return about
+
+
+def _value(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
 _SENTENCES: dict[str, Any] = {

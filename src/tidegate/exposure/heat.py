@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidegate.core.words import counted
 from tidegate.exposure.svg import AMBER, FAINT, INK, LINE, PALE, RED, Svg, short, width_of
 
 MOST_SERVICES, MOST_VENDORS = 40, 30
@@ -31,7 +32,7 @@ def heat_map(analyses: list[tuple[str, Json]]) -> str:
         svg.text(x, 28, title, size=16, bold=True)
         alone = set(analysis["vendors"])
         lost = sum(bool(alone & set(row["single_points"])) for row in analysis["services"].values())
-        svg.text(x, 48, f"{lost} of {len(analysis['services'])} services fall with one vendor", fill=FAINT)
+        svg.text(x, 48, f"{lost} of {counted(len(analysis['services']), 'service')} fall with one vendor", fill=FAINT)
         _map(svg, analysis, shown, columns, x, head)
     for row, name in enumerate(shown):
         svg.text(left - 10, head + row * (CELL + GAP) + CELL * 0.68, short(name, LETTERS), size=SIZE, anchor="end")

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from tidegate.core.errors import BadInput
+from tidegate.core.private import too_open
 from tidegate.log.port import Log, LogError
 
 PASSWORD_VARIABLE = "TIDEGATE_LOG_PASSWORD_FILE"
@@ -35,7 +36,7 @@ def open_log(file: Path, url: str = "", password_file: Path | None = None) -> Lo
     """Open the log at an address, or the embedded one in a file.
 
     Raises:
-        BadInput: for an address that cannot be one.
+        BadInput: for an address that cannot be one, or a password file that others can read.
         Busy, LogError: as each store says.
     """
     if not url:
@@ -46,6 +47,8 @@ def open_log(file: Path, url: str = "", password_file: Path | None = None) -> Lo
     found = password_file or (Path(text) if (text := os.environ.get(PASSWORD_VARIABLE)) else None)
     if found is not None and not found.is_file():
         raise LogError(f"the file with the log's password is not there: {found}")
+    if found is not None and os.name == "posix" and (wrong := too_open(found, found.stat().st_mode)):
+        raise BadInput(wrong)
     if url.startswith("postgres"):
         from tidegate.log.postgresql import PostgresqlLog
 

@@ -37,6 +37,19 @@ CREATE TRIGGER IF NOT EXISTS record_is_next BEFORE INSERT ON record
 """
 
 
+def _make_private(path: Path) -> None:
+    """Make the file of a new log, which nobody else may read; what SQLite lays beside it gets the same mode."""
+    with contextlib.suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _only_the_owners(path: Path) -> None:
+    """Take the log of an older Tidegate, and what lies beside it, from other users."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            os.chmod(f"{path}{suffix}", 0o600)
+
+
 class SqliteLog:
     """A log in one file. WAL and `synchronous=FULL`: a commit that has returned survives a power cut.
 
@@ -55,6 +68,7 @@ class SqliteLog:
         self._lock = threading.Lock()
         self._path = path
         self._refused: Sequence[tuple[int, int, int, bytes]] = ()
+        _make_private(path)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
         except sqlite3.Error as error:
@@ -87,6 +101,7 @@ class SqliteLog:
             raise LogError(
                 f"the log {self._path} has gaps: {count:.0f} events, the last is number {last}; restore a backup"
             )
+        _only_the_owners(self._path)
         return int(last)
 
     def _bring_forward(self) -> None:

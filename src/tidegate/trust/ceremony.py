@@ -19,6 +19,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.wire import decode, encode
+from tidegate.core.words import counted
 from tidegate.trust import layout
 from tidegate.trust.ledger_policy import LedgerPolicy, policy_of, set_policy
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, verify
@@ -223,9 +224,8 @@ def _change(
         threshold = len(found.keyids)  # an urgent release is signed by all holders
     found.threshold = threshold or found.threshold
     if not 1 <= found.threshold <= len(found.keyids):
-        raise Refused(
-            f"{role} would have {len(found.keyids)} keys of which {found.threshold} must sign; add keys first"
-        )
+        has = counted(len(found.keyids), "key")
+        raise Refused(f"{role} would have {has} of which {found.threshold} must sign; add keys first")
 
 
 def _keys_moved(

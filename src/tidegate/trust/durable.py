@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import BadInput, NotFound
+from tidegate.core.private import too_open
 from tidegate.trust.disk import Disk, system_disk
 from tidegate.trust.errors import DiskFull
 
@@ -117,6 +118,19 @@ def read_bytes(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise NotFound(f"{what} is not there: {path}") from None
+
+
+def read_secret(path: Path, what: str) -> bytes:
+    """Read a file that holds a secret.
+
+    Raises:
+        NotFound: if there is no such file.
+        BadInput: if others than its owner may read it.
+    """
+    data = read_bytes(path, what)
+    if os.name == "posix" and (wrong := too_open(path, path.stat().st_mode)):
+        raise BadInput(wrong)
+    return data
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -21,6 +21,7 @@ from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.core.model import Manifest, ReleaseTerms
 from tidegate.core.speed import least_share, percent
 from tidegate.core.wire import decode, encode, plain, read
+from tidegate.core.words import counted
 from tidegate.trust import layout
 from tidegate.trust.durable import make_directory, write_durably
 from tidegate.trust.metadata import latest_bytes, moment, parse, sign, target, verify, versioned
@@ -182,8 +183,9 @@ def describe_list(signed: bytes, digest: str) -> list[str]:
         raise BadInput("the signed list does not hold this release; sign the draft anew")
     found, limit = parse(Targets, signed, _WHAT).signed, terms.speed
     steps = ", ".join(f"{percent(share)} after {seconds} s" for seconds, share in limit.steps)
+    listed = counted(len(found.targets), "release")
     lines = [
-        f"  the list: version {found.version}, {len(found.targets)} releases, lasts until {found.expires:%Y-%m-%d}",
+        f"  the list: version {found.version}, {listed}, lasts until {found.expires:%Y-%m-%d}",
         f"  logged {moment(limit.logged):%Y-%m-%d %H:%M} UTC, last day {moment(limit.not_after):%Y-%m-%d}",
         f"  speed limit: {steps}; ceiling {percent(limit.ceiling_2p32)}; dwell {limit.dwell_s} s",
     ]
@@ -191,7 +193,8 @@ def describe_list(signed: bytes, digest: str) -> list[str]:
         lines.append(f"  each step {limit.clock_slack_s} s later, for clocks that differ")
     if limit.least_devices:
         share = percent(least_share(limit))
-        lines.append(f"  from the start {limit.least_devices} of {limit.fleet_devices} devices, which are {share}")
+        fleet = counted(limit.fleet_devices, "device")
+        lines.append(f"  from the start {limit.least_devices} of {fleet}, which are {share}")
     return lines
 
 
@@ -243,7 +246,7 @@ def _check_succession(before: Targets, metadata: Metadata[Targets], emergency: b
         raise Untrusted(f"{_WHAT} must expire within {lifetime_s // 86_400} days; sign it anew")
     new = [path for path in found.targets if path not in before.targets]
     if len(new) != 1:
-        raise Untrusted(f"{_WHAT} adds {len(new)} releases; it must add exactly one")
+        raise Untrusted(f"{_WHAT} adds {counted(len(new), 'release')}; it must add exactly one")
     check_kept(before, found)
     for path, described in found.targets.items():
         if path in before.targets and described != before.targets[path]:
