@@ -222,6 +222,7 @@ def test_a_certificate_that_does_not_hold_is_one_line_and_changes_nothing(
 
         home.address.write_text(json.dumps({"devices": bad, "operators": bad}))
         (tmp_path / "password").write_text("a password")
+        (tmp_path / "password").chmod(0o600)
         login = ("login", "ada", "--server", bad, "--ca", trusted, "--password-file", tmp_path / "password")
         one_line(tidegate(*login), 1, words)
         assert not (tmp_path / "session.json").exists()
