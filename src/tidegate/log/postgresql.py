@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Event
@@ -23,30 +22,14 @@ try:
     import psycopg
     from psycopg import sql
 
+    from tidegate.log.postgresql_line import Line, Pages, said
     from tidegate.log.postgresql_writer import Pulse, one, take_lock
 except ImportError as error:  # an extra: the embedded log needs none of it
     raise LogError("a log in PostgreSQL needs psycopg: install tidegate[postgresql]") from error
 
 PARTITION_EVENTS = 50_000_000
-_PAGE_EVENTS = 200_000
 _RECONNECT_S = 20.0
 _TAKEN_OVER = "the log took nothing: another writer has taken it over; this one must stop"
-_SESSION = (
-    # A role or a pool may have it off: then an acknowledged lease could be lost. Stricter than on is left as it is.
-    "SELECT set_config('synchronous_commit', 'on', false)"
-    " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')",
-    "SET lock_timeout = '5s'",
-    "SET idle_in_transaction_session_timeout = '10s'",
-    "SET client_min_messages = warning",
-)
-_ALIVE = {"keepalives": 1, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2}
-_ALIVE["tcp_user_timeout"] = 4000  # what was sent and is not taken by the other end: the same, in milliseconds
-_SERVER_ALIVE = (
-    "SET tcp_keepalives_idle = 2",  # the server lets go of a dead writer's lock in seconds, not in hours
-    "SET tcp_keepalives_interval = 1",
-    "SET tcp_keepalives_count = 2",
-    "SET tcp_user_timeout = 4000",
-)
 
 
 class PostgresqlLog:
@@ -66,21 +49,21 @@ class PostgresqlLog:
             Busy: if another writer is alive.
             LogError: if the server cannot be reached, does not let us, or does not write to its disk.
         """
-        self._lock, self._reading = threading.Lock(), threading.Lock()
-        self._url, self._password_file = url, password_file
-        self._reader: psycopg.Connection[Any] | None = None
+        self._lock = threading.Lock()
+        self._line = Line(url, password_file)
+        self._pages = Pages(self._line)
         self._doubt = False
         self._partitions = 0
         self._refused: Sequence[tuple[int, int, int, bytes]] = ()
         try:
-            self._db = self._connect()
+            self._db = self._line.open()
         except psycopg.Error as error:
-            raise LogError(f"cannot open the log: {_said(error)}") from error
+            raise LogError(f"cannot open the log: {said(error)}") from error
         try:
             self._take_over()
         except psycopg.Error as error:
             self._db.close()
-            raise LogError(f"cannot open the log: {_said(error)}") from error
+            raise LogError(f"cannot open the log: {said(error)}") from error
         except LogError:
             self._db.close()
             raise
@@ -97,19 +80,6 @@ class PostgresqlLog:
             self._doubt = True
         finally:
             self._lock.release()
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        password = self._password_file.read_text().strip() if self._password_file else None
-        more: dict[str, Any] = {"password": password} if password else {}
-        found = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=4, application_name="tidegate", **_ALIVE, **more
-        )
-        for line in _SESSION:
-            found.execute(line)
-        for line in _SERVER_ALIVE:
-            with contextlib.suppress(psycopg.Error):  # a socket in the file system has none of it
-                found.execute(line)
-        return found
 
     def _take_over(self) -> None:
         if one(self._db, "SHOW fsync") != "on":
@@ -192,11 +162,11 @@ class PostgresqlLog:
         """Find out whether a commit whose answer was lost came through; returns if it did."""
         self._partitions = 0  # a partition that was rolled back is made again
         if not self._db.closed and not self._db.broken:
-            raise LogError(f"the log took nothing: {_said(error)}; free disk space or check the server") from error
+            raise LogError(f"the log took nothing: {said(error)}; free disk space or check the server") from error
         self._doubt = True
         self._settle_doubt()
         if self._last != end:
-            raise LogError(f"the log took nothing: {_said(error)}") from error
+            raise LogError(f"the log took nothing: {said(error)}") from error
 
     def _settle_doubt(self, patience_s: float = _RECONNECT_S) -> None:
         """After a broken connection: connect again, take the lock, and learn where the log ends."""
@@ -207,13 +177,13 @@ class PostgresqlLog:
             try:
                 with contextlib.suppress(psycopg.Error):
                     self._db.close()
-                self._db = self._connect()
+                self._db = self._line.open()
                 if take_lock(self._db):
                     break
                 raise Fenced(_TAKEN_OVER)
             except psycopg.Error as error:
                 if time.monotonic() > until:
-                    raise LogError(f"the log took nothing that is known of: {_said(error)}") from error
+                    raise LogError(f"the log took nothing that is known of: {said(error)}") from error
                 time.sleep(0.2)
         row = self._db.execute("SELECT epoch, last FROM tidegate_writer").fetchone()
         assert row is not None
@@ -236,7 +206,7 @@ class PostgresqlLog:
                 except Fenced:
                     raise
                 except LogError:
-                    raise LogError(f"the log cannot be reached: {_said(error)}") from error
+                    raise LogError(f"the log cannot be reached: {said(error)}") from error
                 return
             if int(epoch) != self._epoch:
                 raise Fenced(_TAKEN_OVER)
@@ -252,7 +222,7 @@ class PostgresqlLog:
             self._refused = rows
             if self._db.closed or self._db.broken:
                 raise
-            raise LogError(f"the log takes nothing: {_said(error)}; free disk space or check the server") from error
+            raise LogError(f"the log takes nothing: {said(error)}; free disk space or check the server") from error
         finally:
             self._partitions = 0  # what was made for it is gone again
 
@@ -265,7 +235,7 @@ class PostgresqlLog:
         with self._lock:
             self._settle_doubt()
         at = after + 1
-        while rows := self._page(at):
+        while rows := self._pages.read(at):
             for seq, count, body in rows:
                 try:
                     yield seq, unpack(body)
@@ -273,37 +243,9 @@ class PostgresqlLog:
                     raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
                 at = seq + count
 
-    def _page(self, at: int) -> list[tuple[int, int, bytes]]:
-        with self._reading:
-            for attempt in (1, 2):
-                try:
-                    if self._reader is None or self._reader.closed:
-                        self._reader = self._connect()
-                    rows = self._reader.execute(
-                        "SELECT seq, count, body FROM tidegate_record WHERE seq >= "
-                        "coalesce((SELECT seq FROM tidegate_record WHERE seq <= %s ORDER BY seq DESC LIMIT 1), 0)"
-                        " AND seq < %s ORDER BY seq LIMIT 2000",
-                        (at, at + _PAGE_EVENTS),
-                        binary=True,
-                    ).fetchall()
-                    return [(seq, count, body) for seq, count, body in rows if seq + count > at]
-                except psycopg.Error as error:
-                    if self._reader is not None:
-                        self._reader.close()
-                    self._reader = None
-                    if attempt == 2:
-                        raise LogError(f"the log cannot be read after event {at - 1}: {_said(error)}") from error
-        raise AssertionError
-
     def close(self) -> None:
         """Close the connections; the lock goes with them."""
         self._pulse.close()
-        with self._lock, self._reading:
+        with self._lock:
             self._db.close()
-            if self._reader is not None:
-                self._reader.close()
-
-
-def _said(error: psycopg.Error) -> str:
-    """Give the first line of what PostgreSQL said; it never holds a password."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        self._pages.close()
