@@ -57,6 +57,12 @@ def _lease(devices: list[Device], rollout: str) -> tuple[Device, str]:
 # --- revocation -----------------------------------------------------------------------------------------------------
 
 
+def test_a_lower_rate_has_a_smaller_burst() -> None:
+    assert Rates().bursts == (200, 10_000)
+    assert Rates(device_per_s=2.0, address_per_s=20.0).bursts == (20, 200)
+    assert Rates(device_per_s=0.01, address_per_s=5.0, address_burst=7).bursts == (1, 7)
+
+
 def test_a_revoked_device_gets_no_lease_is_not_heard_and_cannot_enrol_itself_back(
     rolling: tuple[World, list[Device], str],
 ) -> None:

@@ -34,13 +34,21 @@ def listing(
         out_json(found)
         return
     rows = [
-        (d["index"], d["device_id"], _pairs(d["labels"]), _installed(d), ago(d["last_heard_ms"]))
+        (d["index"], d["device_id"], _pairs(d["labels"]), _installed(d), ago(d["last_heard_ms"]), _stands(d))
         for d in found["devices"]
     ]
     nobody = f"No device has {' and '.join(label)}." if label else "No device is enrolled yet."
-    table("Devices", ("#", "device", "labels", "confirmed on", "last heard"), rows, empty=nobody)
+    table("Devices", ("#", "device", "labels", "confirmed on", "last heard", ""), rows, empty=nobody)
     if found["total"] > len(rows):
         out(f"{len(rows)} of {found['total']:,}; go on with --offset {offset + len(rows)}")
+
+
+def _stands(device: dict[str, Any]) -> str:
+    """Say what an operator should see: that its word counts for nothing, or what it took back last."""
+    if device["barred"]:
+        return str(device["barred"])
+    back = device["took_back"]
+    return f"took back in {back['rollout']}{': ' if back['note'] else ''}{back['note']}" if back else ""
 
 
 def _pages(office: OfficeClient, label: list[str], limit: int, offset: int) -> dict[str, Any]:

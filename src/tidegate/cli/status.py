@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.cli.office import OfficeClient
+from tidegate.cli.rollout_view import CURE
 from tidegate.cli.rollouts import rollout_table
 from tidegate.cli.show import duration, out, out_json, table
 from tidegate.core.words import counted
+
+MOST_BARRED = 10
 
 
 def status(*, home: Path | None = None, json: bool = False) -> int:
@@ -31,21 +34,31 @@ def status(*, home: Path | None = None, json: bool = False) -> int:
         for r in found["withdrawn"]:
             why = f": {r['withdrawn_why']}" if r["withdrawn_why"] else ""
             out(f"Release {r['seq']} of {r['component']} ({r['version']}) was withdrawn by its keys{why}")
-        for device in found["barred"]:
+        for device in found["barred"][:MOST_BARRED]:
             out(f"Device {device['index']} ({device['device_id'][:12]}): {device['why']}")
+        if len(found["barred"]) > MOST_BARRED:
+            out(f"... and {counted(len(found['barred']) - MOST_BARRED, 'more device')} that may not speak (--json).")
         for asked in found["waiting"]:
             number = asked["number"]
             out(f"Request {number} of {asked['asked_by']} waits ({asked['reason']}): tidegate approve grant {number}")
-        rollout_table(found["rollouts"])
-        for rollout in found["rollouts"]:
-            if rollout["spill"]:
-                out(f"{rollout['rollout']}: {rollout['spill']['sentence']}.")
-            for cluster in rollout["clusters"]:
-                out(f"{rollout['rollout']}: {cluster['sentence']}.")
-            if rollout["speed"] and not rollout["ended_ms"]:
-                out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
-                _rings(rollout, found["now_ms"] / 1000)
+        _rollouts(found)
     return 1 if found["trouble"] else 0
+
+
+def _rollouts(found: dict[str, Any]) -> None:
+    """Show the rollouts, and below them what should be seen of each."""
+    rollout_table(found["rollouts"])
+    for rollout in found["rollouts"]:
+        if rollout["spill"]:
+            out(f"{rollout['rollout']}: {rollout['spill']['sentence']}.")
+        for cluster in rollout["clusters"]:
+            out(f"{rollout['rollout']}: {cluster['sentence']}{CURE.format(**cluster)}")
+        if rollout["set_aside"]:
+            many = counted(rollout["set_aside"], "device")
+            out(f"{rollout['rollout']}: what {many} reported is set aside: quarantined, and no evidence.")
+        if rollout["speed"] and not rollout["ended_ms"]:
+            out(f"{rollout['rollout']}: {rollout['speed']['sentence']}")
+            _rings(rollout, found["now_ms"] / 1000)
 
 
 def _rings(rollout: dict[str, Any], now_s: float) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from tidegate.core.clusters import LEAST_FAILED, TOKEN, Cluster, clusters
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.evidence import LeaseState
+from tidegate.core.model import PlanState
 from tidegate.log.events import Act, Event
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tidegate.control.state import ServerState
     from tidegate.core.rollout import Rollout
 
+LEVEL, AFTER_A_HALT = 1e-3, 0.1
+"""The chance up to which a group is named. A halt rests on few reports, and who looks into it asks what they share."""
 MOST_LOOKED_AT = 200_000
 """Exposed devices that are counted by group; of more, every so many-th, and all that failed."""
 
@@ -45,7 +48,9 @@ def clusters_of(state: ServerState, rollout: Rollout, now_ms: int) -> tuple[Clus
         mine = groups_of(state.devices, rollout.spec.roster[position])
         exposed.update(group for group in mine if group in reported)
     whole = {group: min(exposed[group] * every, len(others)) + count for group, count in reported.items()}
-    return clusters(whole, reported, len(others) + len(bad), len(bad))
+    halted = rollout.phase is PlanState.HALTED and rollout.verdict == "halt"
+    level = AFTER_A_HALT if halted else LEVEL
+    return clusters(whole, reported, len(others) + len(bad), len(bad), level)
 
 
 def groups_of(fleet: Fleet, index: int) -> list[tuple[str, str]]:

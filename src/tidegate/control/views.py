@@ -150,6 +150,7 @@ def device_view(row: DeviceRow) -> Json:
         "labels": row.device.labels,
         "facts": row.facts,
         "installed": row.installed,
+        "took_back": plain(row.last_report),
         "enrolled_ms": row.enrolled_ms,
         "last_heard_ms": row.last_heard_ms,
     }

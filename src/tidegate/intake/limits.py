@@ -13,17 +13,27 @@ HERE = frozenset({"127.0.0.1", "::1"})
 """This machine itself: a proxy in front says whom it speaks for, and tests are no crowd."""
 
 
+BURST_S = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """Requests a second, and as a burst, for one device and for one address; a rate of 0 is no limit.
 
+    A burst is ten seconds' worth unless it is given: whoever sets a lower rate means one.
     Behind one address may be a whole site, so its limit protects the server and not the fleet from one device.
     """
 
     device_per_s: float = 20.0
-    device_burst: int = 200
+    device_burst: int = 0
     address_per_s: float = 1000.0
-    address_burst: int = 10_000
+    address_burst: int = 0
+
+    @property
+    def bursts(self) -> tuple[int, int]:
+        """Those of one device and of one address, as they hold."""
+        device, address = (max(1, round(BURST_S * per_s)) for per_s in (self.device_per_s, self.address_per_s))
+        return self.device_burst or device, self.address_burst or address
 
 
 class Limits:
@@ -31,8 +41,9 @@ class Limits:
 
     def __init__(self, rates: Rates | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         rates = rates or Rates()
-        self.devices = Buckets(rates.device_per_s, rates.device_burst, clock=clock)
-        self.addresses = Buckets(rates.address_per_s, rates.address_burst, clock=clock)
+        device, address = rates.bursts
+        self.devices = Buckets(rates.device_per_s, device, clock=clock)
+        self.addresses = Buckets(rates.address_per_s, address, clock=clock)
 
     def address(self, client: tuple[str, int] | None) -> int:
         """Count a request of an address; give the seconds to wait."""
