@@ -1,4 +1,4 @@
-"""A few devices that lie halt a rollout: the operator sees what they share, sets them aside and goes on without them."""
+"""A few liars halt a rollout: the operator sees what they share, sets them aside, and goes on without them."""
 
 from __future__ import annotations
 
