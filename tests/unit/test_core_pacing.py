@@ -18,6 +18,7 @@ from tidegate.core.pacing import rings_to_come
 from tidegate.core.speed import speed_permits
 from tidegate.core.timetable import timetable
 from tidegate.core.verdict import VerdictKind
+from tidegate.core.wire import MOST_INT
 from tidegate.log.events import Act
 
 BEGIN_S = 1000
@@ -261,3 +262,24 @@ def test_the_rings_to_come_of_a_rollout_end_with_its_last_device() -> None:
     assert found[-1].limit_s == BEGIN_S + 3600
     assert [one.share_2p32 for one in found] == sorted(one.share_2p32 for one in found)
     assert rings_to_come(Fleet(9).start(spec_of(9)).rollout, 10**9) == ()
+
+
+@pytest.mark.parametrize("what", ["dwell_s", "clock_slack_s", "least_devices"])
+def test_a_limit_with_numbers_beyond_all_measure_breaks_nothing(what: str) -> None:
+    fleet = Fleet(6)
+    run_good(fleet.start(spec_of(6, max_harmed=6, rollout="one")))
+    limit = limit_of((0, 1.0), **{"clock_slack_s": 0, "not_after": MOST_INT, what: MOST_INT})
+    second = fleet.start(spec_of(6, max_harmed=6, rollout="two", speed=limit))
+    fleet.pass_s(100)
+    assert second.rollout.ring_open == (1 if what == "least_devices" else 0)
+    rings_to_come(second.rollout, fleet.now_ms)
+
+
+def test_rollouts_that_ended_before_the_dwell_are_not_looked_through() -> None:
+    fleet = Fleet(6)
+    run_good(fleet.start(spec_of(6, max_harmed=6, rollout="one")))
+    fleet.pass_s(5000)
+    limit = limit_of((0, 1.0), clock_slack_s=0, dwell_s=60)
+    second = fleet.start(spec_of(6, max_harmed=6, rollout="two", speed=limit))
+    assert second.rollout.dwells_ms is None
+    assert second.rollout.ring_open == 1
