@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -313,3 +316,26 @@ def test_checks_that_cannot_be_loaded_or_share_a_name_are_bad_input(
         plugin(tmp_path / "d", "tidegate_plug_d", "pass", patch, "tidegate.gate.checks.benign:BenignCheck")
         with pytest.raises(BadInput, match="two checks are called benign"):
             load_checks()
+
+
+def test_an_interpreter_that_is_not_at_hand_hides_nothing_else(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "greedy.yar").write_text('rule greedy { strings: $a = "a note" condition: $a }\n')
+    (tmp_path / "benign").mkdir()
+    (tmp_path / "benign" / "note").write_text("a note\n")
+    lacking = InterpreterSettings(kind="yara-x", driver="yara", name="YARA-X 0.1", python="/opt/no/such/python3")
+    devices = [{"labels": {}, "facts": {"yara_x": "0.1"}}, {"labels": {}, "facts": {"yara_x": version("yara-x")}}]
+    checks = choose(load_checks(), ["load", "benign"], [])
+    for interpreters in (
+        (lacking,),
+        (lacking, InterpreterSettings(kind="yara-x", driver="yara", python=sys.executable)),
+    ):
+        settings = replace(SETTINGS, interpreter=interpreters)
+        with trial_of(candidate, Wanted(settings, Path(), benign=(tmp_path / "benign",))) as trial:
+            trial.inventory = devices
+            load, benign = run_checks(trial, checks)
+        lines = refusal([load])
+        assert any("/opt/no/such/python3 cannot be run" in line for line in lines), lines
+        assert any("1 device runs version 0.1, which is not at hand" in line for line in lines), lines
+        assert load.figures["versions"] == [version("yara-x")] and load.figures["items"] == 4
+        assert refusal([benign])[0].startswith("benign: greedy.yar:1: rule greedy takes the benign file"), benign

@@ -49,7 +49,7 @@ def _all(
     while waiting or running:
         for check in _ready(waiting, done, running):
             del waiting[check.name]
-            blocked = [name for name in check.needs if name in done and done[name].result == FAILED]
+            blocked = _blocking(check, done)
             if blocked:
                 done[check.name] = Result(check.name, skipped=f"without meaning, since {blocked[0]} failed")
                 tell(check.name, SKIPPED, 1.0, "")
@@ -63,11 +63,16 @@ def _all(
             trial.results[name] = done[name].result
             tell(name, done[name].result, 1.0, "")
     for check in checks:  # what ran beside one that failed in the end
-        failed = [name for name in check.needs if name in done and done[name].result == FAILED]
+        failed = _blocking(check, done)
         if failed and not done[check.name].skipped:
             done[check.name] = Result(check.name, skipped=f"without meaning, since {failed[0]} failed")
             trial.results[check.name] = SKIPPED
             tell(check.name, SKIPPED, 1.0, "")
+
+
+def _blocking(check: Check, done: dict[str, Result]) -> list[str]:
+    """Name the checks whose failure leaves this one without a meaning."""
+    return [name for name in check.needs if name in done and done[name].result == FAILED and done[name].blocks]
 
 
 def _ready(waiting: dict[str, Check], done: dict[str, Result], running: dict[Future[Result], str]) -> list[Check]:
@@ -117,7 +122,7 @@ def _one(trial: Trial, check: Check, tell: Watch) -> Result:
     kept = sorted(seen.findings, key=lambda finding: (finding.note, not finding.grave))[:MOST_FINDINGS]
     took_s = round(time.monotonic() - began, 3)
     quoted = tuple(replace(f, sentence=_printable(f.sentence), quote=_quote(trial, f)) for f in kept)
-    result = Result(check.name, quoted, seen.figures, seen.skipped, round(started, 3), took_s)
+    result = Result(check.name, quoted, seen.figures, seen.skipped, round(started, 3), took_s, blocks=seen.blocks)
     if result.result in (PASSED, WARNED):
         trial.cache.put(inputs, asdict(result))
     return result

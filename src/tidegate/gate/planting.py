@@ -30,7 +30,8 @@ def planted_corpus(sources: Mapping[str, Source], directory: Path) -> Corpus:
     for key, source in list(sources.items())[:MOST_RULES]:
         for form, data in samples_of(source).items():
             made[name := f"{sample_name(key, source)}-{form}"] = data
-            (directory / name).write_bytes(data)
+            with open(f"{directory}/{name}", "wb", buffering=0) as file:
+                file.write(data)
     return made_corpus("samples made from the rules' own texts", directory, "/made", made)
 
 

@@ -54,6 +54,8 @@ class Result:
     started_s: float = 0.0
     took_s: float = 0.0
     reused: bool = False
+    blocks: bool = True
+    """Whether those that need this check have no meaning if it failed."""
     seen_s: float = 0.0
     """Of a reused answer: when it was found, in seconds since 1970."""
 
@@ -74,6 +76,7 @@ class Seen:
     findings: list[Finding] = field(default_factory=lambda: [])
     figures: dict[str, Any] = field(default_factory=lambda: {})
     skipped: str = ""
+    blocks: bool = True
 
     def fail(self, sentence: str, **where: Any) -> None:
         """Add what fails the release."""

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tidegate.core.errors import BadInput
+from tidegate.core.errors import BadInput, TidegateError
 from tidegate.core.model import Manifest
 from tidegate.gate.cache import Cache
 from tidegate.gate.compiled import Compiled
@@ -78,6 +78,9 @@ class Trial:
     """What checks have said so far, by name."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _compiling: threading.RLock = field(default_factory=threading.RLock)
+    _planting: threading.RLock = field(default_factory=threading.RLock)
+    _reading: threading.RLock = field(default_factory=threading.RLock)
+    _sources: dict[str, dict[str, Source]] = field(default_factory=lambda: {})
     _loaded: dict[str, Loaded] = field(default_factory=lambda: {})
 
     @cached_property
@@ -113,9 +116,15 @@ class Trial:
             found.append(ClamavInterpreter(self.runner))
         return found
 
-    @property
+    @cached_property
     def interpreter(self) -> Interpreter | None:
-        """The one that all checks but `load` use."""
+        """The one that all checks but `load` use: the first that is to be had."""
+        for each in self.interpreters:
+            try:
+                each.version()
+            except TidegateError:
+                continue
+            return each
         return self.interpreters[0] if self.interpreters else None
 
     def need_interpreter(self) -> Interpreter:
@@ -181,22 +190,23 @@ class Trial:
             for number, place in enumerate(places)
         ]
 
-    @cached_property
+    @property
     def sources(self) -> dict[str, Source]:
         """The candidate's items by `file` and name, with their lines."""
-        return self._sources(self.candidate)
-
-    def _sources(self, edition: Edition) -> dict[str, Source]:
-        return read_sources(edition.content, self.need_interpreter().content_files(edition.content))
+        return self.sources_of(self.candidate)
 
     def sources_of(self, edition: Edition) -> dict[str, Source]:
-        """The same of any edition."""
-        return self.sources if edition is self.candidate else self._sources(edition)
+        """The same of any edition; each is read once."""
+        with self._reading:
+            if edition.digest not in self._sources:
+                names = self.need_interpreter().content_files(edition.content)
+                self._sources[edition.digest] = read_sources(edition.content, names)
+            return self._sources[edition.digest]
 
     @cached_property
     def made_samples(self) -> Corpus:
         """Samples put together from the texts that rules look for, of the first baseline and of the candidate."""
-        with self._lock:
+        with self._planting:
             found: dict[str, Source] = {}
             for edition in (*self.baselines[:1], self.candidate):
                 found |= {key: source for key, source in self.sources_of(edition).items() if key not in found}

@@ -53,16 +53,19 @@ class LoadCheck:
             try:
                 version = interpreter.version()
                 say(number / len(trial.interpreters), interpreter.name)
-                found = trial.loaded(trial.candidate) if number == 0 else interpreter.load(trial.candidate.content)
+                first = interpreter is trial.interpreter
+                found = trial.loaded(trial.candidate) if first else interpreter.load(trial.candidate.content)
             except TidegateError as error:
-                seen.fail(str(error))
+                seen.fail(f"{error}; what it would say is not known, the others were asked all the same")
                 continue
             versions[version] = found.items
+            if first:  # what the others lack or refuse does not keep the other checks from a look in this one
+                seen.blocks = not found.ok
             if not found.ok:
                 line = found.line or line_of(trial.sources, found.file, "")
                 seen.fail(f"{interpreter.name} {'died' if found.crashed else 'refuses it'}: {found.sentence}",
                           file=found.file, line=line)  # fmt: skip
-            elif number == 0:
+            elif first:
                 seen.figures |= {"items": found.items, "load CPU seconds": round(found.cpu_s, 3)}
                 self._warnings(found.warnings, seen)
         seen.figures["versions"] = sorted(versions)
