@@ -59,8 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take a part of a request (called by the loop)."""
         super().data_received(data)
-        scope = cast("dict[str, Any] | None", self.scope)
-        in_head = scope is not None and "method" not in scope
+        in_head = self._in_head()
         if in_head or (self.cycle is not None and self.cycle.more_body):
             self._taken += len(data)
             most = MOST_HEAD if in_head else self.door.most_bytes
@@ -69,8 +68,24 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._taken:
             self._taken = 0
 
+    def _in_head(self) -> bool:
+        scope = cast("dict[str, Any] | None", self.scope)
+        return scope is not None and "method" not in scope
+
+    def on_response_complete(self) -> None:
+        """Go on with what came meanwhile (called by a request that has its answer).
+
+        The server would set a timer here, for each request; a line that stands idle is seen by the next look as well.
+        """
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
     def look(self, now_s: float) -> None:
-        """Drop it if what it is in the middle of has taken too long."""
+        """Drop it if what it is in the middle of has taken too long; close it if it has stood idle for long."""
         standing, cycle = self._where(), self.cycle
         if not standing:
             self._standing, self._cycle = "", None
@@ -81,7 +96,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._moved = self._bytes(standing) if paced else 0
             return
         took_s = now_s - self._since_s
-        if took_s < self.door.patience_s:
+        if standing == "idle" and took_s >= self.timeout_keep_alive:
+            self.transport.close()
+        if standing == "idle" or took_s < self.door.patience_s:
             return
         if paced:
             moved, pace = (
@@ -94,14 +111,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._drop("request" if standing == "body" else standing)
 
     def _where(self) -> str:
-        """Say what it is in the middle of that is not ours to do."""
+        """Say what it is in the middle of that is not ours to do, or that nothing was asked since the last answer."""
         if self.transport.get_write_buffer_size():
             return "unread"
         cycle = self.cycle
-        if cycle is None:
+        if cycle is None or (cycle.response_complete and self._in_head()):
             return "request"
         if cycle.response_complete:
-            return "" if self.timeout_keep_alive_task is not None else "request"
+            return "idle"
         return "body" if cycle.more_body else ""
 
     def _bytes(self, standing: str) -> int:
