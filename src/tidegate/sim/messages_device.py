@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tidegate.control.devices import Report
 from tidegate.core.device import RESUME, UNCONFIRMED, Effect, Event, State, step
 from tidegate.core.model import Arm, Outcome, Plan, PlanState
 from tidegate.core.speed import speed_permits
-from tidegate.sim.messages_fate import Fate, Lease
-
-if TYPE_CHECKING:
-    from tidegate.sim.messages_world import World
+from tidegate.sim.messages_fate import Lease
+from tidegate.sim.messages_known import READ_BY, Known
 
 RETRY_S = 5.0
 DOUBLINGS = 5
@@ -19,60 +15,12 @@ FLOOD_S = 20.0
 """A device that announces without end does so this often, whatever it is told."""
 MUTE_ASKS = 10
 """How often in an observation time a device that fell silent asks whether its next turn has come."""
-READ_BY = {PlanState.HALTED, PlanState.CLOSED}
 
 
-class SimDevice:
-    """A device. It knows what it has read and been told; `world` carries its messages and its clock."""
+class SimDevice(Known):
+    """A device. It acts on what it knows; `world` carries its messages and its clock."""
 
-    __slots__ = (
-        "ask_at_ms",
-        "asked_ring",
-        "attempt",
-        "condemned",
-        "device_id",
-        "errors",
-        "fate",
-        "index",
-        "installed",
-        "lease",
-        "off_ms",
-        "outbox",
-        "plan",
-        "rank",
-        "refused",
-        "request",
-        "sending",
-        "seq",
-        "state",
-        "turn",
-        "version",
-        "world",
-    )
-
-    def __init__(self, world: World, index: int, device_id: str, rank: int, fate: Fate) -> None:
-        self.world, self.index, self.device_id, self.rank, self.fate = world, index, device_id, rank, fate
-        self.state = State.IDLE
-        self.plan: Plan | None = None
-        self.version = self.seq = self.attempt = self.errors = self.turn = self.request = 0
-        self.lease: Lease | None = None
-        self.outbox: list[Report] = []
-        self.ask_at_ms = self.off_ms = 0
-        self.asked_ring = -1
-        self.installed = self.condemned = self.refused = self.sending = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing that a plan of this rollout says could move it."""
-        done = self.fate.dead or self.installed or self.condemned or self.refused
-        return self.fate.dead or (done and self.state is State.IDLE)
-
-    def concerned(self, plan: Plan) -> bool:
-        """Say whether a plan that was just published gives this device something to do."""
-        if plan.state in READ_BY:
-            return self.state is not State.IDLE
-        waits = self.state in (State.IDLE, State.READY, State.ANNOUNCED)
-        return waits and plan.state is PlanState.OPEN and plan.announces(self.rank)
+    __slots__ = ()
 
     def wake(self) -> None:
         """Read the plan and do what it calls for; a device that is off or away does nothing."""
