@@ -96,16 +96,17 @@ def serve(
     if tls.warning():
         print(tls.warning(), flush=True)
     write_diary(log_level)
-    doors = make_doors(role, Bounds(connections, address_connections, patience))
+    bounds = Bounds(connections, address_connections, patience)
     rates = Rates(device_per_s=device_rate, address_per_s=address_rate)
     with contextlib.suppress(KeyboardInterrupt):
         if role == "collector":
+            doors = make_doors(role, bounds)
             run_loop(serve_collector(place, controller or [], ends[0], tls, rates, doors["devices"]))
             return
         opened = _open_log(place, log, log_password_file, standby)
         if opened.warning:
             print(f"{opened.warning}.", flush=True)
-        run_loop(_serve(place, opened, ends, tls, rates, doors))
+        run_loop(_serve(place, opened, ends, tls, rates, make_doors(role, bounds)))
 
 
 def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) -> Log:
