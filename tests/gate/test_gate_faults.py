@@ -112,6 +112,18 @@ MORE = {
              deactivate=f'{DEACTIVATE}kill "$(cat "$1/pid")"\nrm -f "$1/pid"\n'),
         "deactivate: the rollback to channel old0 does not work: still running after deactivation: sleep 600",
     ),
+    "activation that takes much more memory": (
+        "upgrade",
+        Case(activate=f"{ACTIVATE}python3 -c 'held = bytes([1]) * (150 << 20)'\n"),
+        "activate:1: activation and what it starts hold 1",
+    ),
+    "what it starts takes much more memory": (
+        "upgrade",
+        Case(activate=f"{ACTIVATE}python3 -c 'import pathlib, sys, time; held = bytes([1]) * (150 << 20);"
+                      f' pathlib.Path(sys.argv[1]).touch(); time.sleep(2.5)\' "$1/held" >/dev/null 2>&1 &\n'
+                      f'while [ ! -e "$1/held" ]; do sleep 0.05; done\nrm -f "$1/held"\n'),
+        "activate:1: activation and what it starts hold 1",
+    ),
     "the rollback leaves a file outside": (
         "upgrade",
         Case(activate=f"{ACTIVATE}touch /etc/own.conf\n", deactivate=f"{DEACTIVATE}rm -f /etc/own.conf\n"),

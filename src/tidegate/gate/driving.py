@@ -44,6 +44,8 @@ class Came:
     step: Step
     kind: str
     said: str = ""
+    mb: float = 0.0
+    """The most memory that the component's programs have held up to then."""
 
 
 def drive(
@@ -84,7 +86,7 @@ def drive(
     for line in ran.stdout.decode(errors="replace").splitlines():
         try:
             value = json.loads(line)
-            found.append(Came(steps[value["step"]], str(value["kind"]), str(value["said"])))
+            found.append(Came(steps[value["step"]], str(value["kind"]), str(value["said"]), float(value["mb"])))
         except (ValueError, KeyError, TypeError, IndexError):
             continue
     if len(found) < len(steps) and (not found or found[-1].kind == "ok" or go_on):

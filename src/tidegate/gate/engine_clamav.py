@@ -12,6 +12,7 @@ from tidegate.core.errors import Refused
 from tidegate.gate.engine_command import CommandInterpreter
 from tidegate.gate.interpreters import PAYLOAD, Loaded, Match, Runner
 from tidegate.gate.jobs import Ran
+from tidegate.gate.nearest import broken_at
 from tidegate.gate.settings import InterpreterSettings
 
 SUFFIXES = (
@@ -71,7 +72,7 @@ class ClamavInterpreter(CommandInterpreter):
             return replace(found, file=next((n for n in self.content_files(payload) if n.endswith(".cbc")), ""))
         skipped = _SKIPPED.search(found.sentence)
         if skipped is None:
-            return found
+            return found if found.ok or found.line else self._packed(payload, found)
         for name in self.content_files(payload):
             rule = re.search(
                 rf"\brule\s+{re.escape(skipped[1])}\b", (payload / name).read_bytes().decode(errors="replace")
@@ -98,6 +99,14 @@ class ClamavInterpreter(CommandInterpreter):
         file = _FILE.search(ran.stderr)
         sentence = " ".join(ran.stderr.replace("LibClamAV Error: ", "").split())[:300] or loaded.sentence
         return Loaded(False, sentence=sentence, file=file[1] if file else "", line=int(line[1]) if line else 0)
+
+    def _packed(self, payload: Path, found: Loaded) -> Loaded:
+        """Say where a packed database breaks off, for which ClamAV names no place."""
+        names = [found.file] if found.file else self.content_files(payload)
+        for name in names:
+            if where := broken_at(payload / name):
+                return replace(found, sentence=f"{found.sentence}; {where}", file=name)
+        return found
 
 
 def _left_out(ran: Ran) -> Loaded | None:

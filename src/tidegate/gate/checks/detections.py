@@ -172,7 +172,8 @@ class DetectionsCheck:
             f"{len(gone)} of the {len(before):,} rules of {baseline.title} are gone,"
             f" {'with what they detected' if retired else 'for they have other names'}"
             f" ({', '.join(gone[:5])}; the first stood in {f'{was.file}:{was.line}' if was else 'it'}):"
-            f" {own.may_go:.0%} may go; name those that go on purpose ([detections] retired)",
+            f" {own.may_go:.0%} may go; name those that go on purpose"
+            f' ([detections] retired = ["{gone[0]}"], or a pattern), or allow more (may_go)',
             file=was.file if was and (trial.candidate.content / was.file).is_file() else "",
             rule=gone[0],
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.core.wire import plain
+from tidegate.gate.nearest import parting
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.trial import Edition, Trial
 
@@ -41,7 +42,11 @@ class SizeCheck:
                 seen.figures[f"{what} against {edition.title}"] = round(ratio, 3)
                 name, change = _most_changed(trial, edition)
                 most = f"; most of that in {name} ({change:+,} bytes)" if name else ""
-                place = {"file": name} if (trial.candidate.content / name).is_file() else {}
+                place: dict[str, Any] = {}
+                if name and (trial.candidate.content / name).is_file():
+                    line, byte = parting(edition.content / name, trial.candidate.content / name)
+                    place = {"file": name, "line": line}
+                    most += "" if line else f", from byte {byte:,} on"
                 if ratio > limits.grow:
                     seen.fail(
                         f"it has {now:,} {what}, {ratio:.1f} times the {before:,} of {edition.title}{most}", **place

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tidegate.gate.checks.lifecycle import driver_inputs
-from tidegate.gate.driving import PROBE_S, Step, compiled_of, drive, editions_of, judge
+from tidegate.gate.driving import PROBE_S, Came, Step, compiled_of, drive, editions_of, judge
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.trial import Trial
+from tidegate.gate.trial import Edition, Trial
+
+LEAST_MB = 32.0
+"""Growth below this is noise."""
+_OLD, _NEW = 3, 6
+"""The steps after which the baseline, and then the candidate, has been active for a while."""
 
 
 class UpgradeCheck:
@@ -22,7 +28,13 @@ class UpgradeCheck:
 
     def inputs(self, trial: Trial) -> Any:
         """The release, all baselines and the driver's settings."""
-        return [self.name, trial.candidate.digest, [e.digest for e in trial.baselines], driver_inputs(trial)]
+        return [
+            self.name,
+            trial.candidate.digest,
+            [e.digest for e in trial.baselines],
+            driver_inputs(trial),
+            trial.settings.resources.memory,
+        ]
 
     def run(self, trial: Trial, seen: Seen, say: Say) -> None:
         """Lead the driver there and back, for each baseline in a device of its own."""
@@ -65,5 +77,22 @@ class UpgradeCheck:
             }
             compiled = compiled_of(trial, edition, trial.candidate)
             came = drive(trial, editions_of(edition, trial.candidate), steps, compiled=compiled)
-            judge(came, steps, seen, words, trial.candidate)
+            if judge(came, steps, seen, words, trial.candidate):
+                _memory(trial, seen, edition, came)
         seen.figures["baselines"] = [edition.title for edition in trial.baselines]
+
+
+def _memory(trial: Trial, seen: Seen, edition: Edition, came: Sequence[Came]) -> None:
+    """Compare what activation and a soak hold in memory with what they held of the baseline in the same device."""
+    old, new = came[_OLD].mb, came[_NEW].mb
+    seen.figures[f"MB held when active, {edition.title} and this"] = [old, new]
+    limit = trial.settings.resources.memory
+    if new > limit * old and new - old > LEAST_MB:
+        words = trial.candidate.manifest.activate
+        program = next((word.removeprefix("{current}/") for word in words if word.startswith("{current}/")), "")
+        seen.fail(
+            f"activation and what it starts hold {new:,.0f} MB of memory, {edition.title} held {old:,.0f} MB;"
+            f" {limit:g} times that is allowed ([resources] memory)",
+            file=program,
+            line=1 if program else 0,
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -136,7 +137,11 @@ class Stepper:
         found = [each for each in run_probes(self.manifest, self.place()) if not each.healthy]
         if self.manifest is not None and self.manifest.health.probes and not found:
             names = ", ".join(probe.name for probe in self.manifest.health.probes)
-            raise Unhealthy(f"{names}: healthy although it has been deactivated; no probe would notice that it is down")
+            raise Unhealthy(
+                f"{names}: healthy although it has been deactivated; no probe would notice that it is"
+                " down: make one that does (release create --probe), or tell the gate that none can"
+                " ([staging] health_must_notice = false)"
+            )
         return ""
 
     def look(self, _: str) -> str:
@@ -200,6 +205,18 @@ def others() -> list[str]:
     return found
 
 
+def held_mb() -> float:
+    """Give the most memory that programs of the component have held so far: the largest that has ended, or all that
+    live together."""
+    living = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in (1, os.getpid()):
+            with suppress(OSError, ValueError, IndexError):
+                text = Path(f"/proc/{name}/status").read_text()
+                living += int(text.partition("VmHWM:")[2].split()[0])
+    return max(living, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+
+
 def main() -> int:
     asked = json.load(sys.stdin)
     for place in (HOME / "work", OWN, Path("/tmp/quarantine")):
@@ -219,6 +236,7 @@ def main() -> int:
         except Exception as error:
             kind, said = "broken", f"{type(error).__name__}: {error}"
         line = {"step": number, "kind": kind, "said": said, "took_s": round(time.monotonic() - began, 3)}
+        line["mb"] = round(held_mb(), 1)
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
         if kind != "ok" and not asked.get("go_on"):
