@@ -201,3 +201,55 @@ for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PAC
         job = own.python(code)
         ran = Sandbox().run(Job(job.command, limits=job.limits, local_sockets=True))
     assert ran.stdout.split() == [b"111"] + [b"1"] * 6, ran
+
+
+def test_attributes_and_access_lists_hold_nothing(run: Run) -> None:
+    """An access list of a file in memory is memory that nothing counts; copying files with theirs does without."""
+    code = """
+import os, shutil, struct, subprocess
+open('/tmp/a', 'w').close()
+rest = [(tag, 7, 0xffffffff) for tag in (4, 16, 32)]
+entries = [(1, 7, 0xffffffff), *[(2, 7, os.getuid())] * 8000, *rest]
+access = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *each) for each in entries)
+for name, value in (('system.posix_acl_access', access), ('user.x', b'x' * 60000)):
+    for follow in (True, False):
+        try:
+            os.setxattr('/tmp/a', name, value, follow_symlinks=follow); print('ESCAPED', name)
+        except OSError as error:
+            print(error.errno)
+    with open('/tmp/a') as file:
+        try:
+            os.setxattr(file.fileno(), name, value); print('ESCAPED', name)
+        except OSError as error:
+            print(error.errno)
+shutil.copy2('/usr/bin/env', '/tmp/env')
+print(subprocess.run(['cp', '-a', '/usr/bin/env', '/tmp/env2'], capture_output=True, text=True))
+"""
+    said = own.tried(run, code).stdout.decode().splitlines()
+    assert said[:-1] == ["95"] * 6 and "returncode=0" in said[-1] and "stderr=''" in said[-1], said
+
+
+def test_what_the_machine_has_a_bounded_number_of_is_not_to_be_had(run: Run) -> None:
+    """Asynchronous input and output: 65,536 for all programs of a machine together."""
+    number = {"x86_64": 206, "aarch64": 0}[platform.machine()]
+    calls = [("io_setup", number, 1000, 0, 0, 0)]
+    assert own.tried(run, own._CALLS.format(calls=calls)).stdout.split() == [b"io_setup", b"1"]
+
+
+def test_open_files_give_no_more_than_they_were_opened_for(run: Run) -> None:
+    code = """
+import mmap, os
+fd = os.open('/usr/bin/env', os.O_RDONLY)
+again = '/proc/self/fd/%d' % fd
+for what in (lambda: os.open(again, os.O_RDWR), lambda: os.truncate(again, 0), lambda: os.fchmod(fd, 0o777),
+             lambda: mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE), lambda: os.link(again, '/tmp/env'),
+             lambda: os.link('/usr/bin/env', '/tmp/env'), lambda: os.utime(again), lambda: os.utime('/usr/bin/env'),
+             lambda: os.open('/usr', os.O_TMPFILE | os.O_RDWR),
+             lambda: (os.mknod('/tmp/null', 0o20666, os.makedev(1, 3)), os.open('/tmp/null', os.O_RDONLY)),
+             lambda: (os.mknod('/tmp/disk', 0o60666, os.makedev(254, 0)), os.open('/tmp/disk', os.O_RDONLY))):
+    try:
+        what(); print('ESCAPED')
+    except OSError:
+        print('held')
+"""
+    assert own.tried(run, code).stdout == b"held\n" * 11

@@ -48,12 +48,16 @@ DENIED: dict[str, tuple[int, int]] = {
     "adjtimex": (159, 171),
     # memory that no limit of the sandbox counts
     "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180), "memfd_secret": (447, 447),
+    # what the whole machine has a bounded number of
+    "io_setup": (206, 0),
 }  # fmt: skip
 """By name: the number on x86_64 and on aarch64. They end with EPERM."""
 
 X86_ALONE = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "sysfs": 139, "create_module": 174}
 ABSENT = {"clone3": (435, 435), "memfd_create": (319, 279)}
 """They end as if the kernel did not have them: programs then take an older way, whose arguments can be looked at."""
+UNSUPPORTED = {"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)}
+"""As if the file system had no attributes and no access lists (no limit counts those); copying then does without."""
 _CLONE, _IOCTL = (56, 220), (16, 29)
 _SOCKET, _SOCKETPAIR, _SETSOCKOPT, _AF_UNIX = DENIED["socket"], (53, 199), (54, 208), 1
 _BUFFERS = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and the two that go beyond the system's limit
@@ -95,6 +99,7 @@ def bpf(architecture: str, *, local_sockets: bool = False) -> bytes:
     code += [(_JEQ, number, "deny", "") for number in sorted(denied)]
     code.append((_JGE, FIRST_UNKNOWN, "absent", ""))
     code += [(_JEQ, numbers[side], "absent", "") for numbers in ABSENT.values()]
+    code += [(_JEQ, numbers[side], "unsupported", "") for numbers in UNSUPPORTED.values()]
     looks = [
         (_SOCKET, "family"),
         (_SOCKETPAIR, "family"),
@@ -109,6 +114,7 @@ def bpf(architecture: str, *, local_sockets: bool = False) -> bytes:
         labels[label] = len(code)
         code += lines
     ends = {"allow": _ALLOW, "deny": _ERRNO | errno.EPERM, "absent": _ERRNO | errno.ENOSYS, "kill": _KILL}
+    ends["unsupported"] = _ERRNO | errno.EOPNOTSUPP
     for name, value in ends.items():
         labels[name] = len(code)
         code.append((_RET, value, "", ""))
