@@ -21,6 +21,8 @@ from tidegate.gate.port import FAILED, choose, load_checks
 from tidegate.gate.report import refusal
 from tidegate.gate.sandbox import Sandbox
 from tidegate.gate.settings import Corpora, Damage, Resources, Settings
+from tidegate.gate.sources import Source
+from tidegate.gate.switches import switched_off
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -155,6 +157,34 @@ def test_a_list_that_lets_things_through_is_named(tmp_path: Path, name: str, tex
     (tmp_path / "candidate" / name).write_text(text)
     failed, said = tried(tmp_path, GOOD, "load", "detections")
     assert failed == {"detections"} and said[0].startswith(f"detections: {name}:1: ") and says in said[0], said
+
+
+@CLAMAV
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("off.cfg", "PE:0x0:0:255\n", "detections: off.cfg:1: it turns PE of ClamAV off, as a whole; if that is meant"),
+        (
+            "kinds.ftm",
+            "0:0:4d5a90:programs:CL_TYPE_ANY:CL_TYPE_IGNORED\n",
+            "detections: kinds.ftm:1: ClamAV will not look into files that begin so: they count as CL_TYPE_IGNORED",
+        ),
+    ],
+)
+def test_a_payload_that_turns_the_engine_off_is_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
+    """None of the samples here is a program, so that none is lost; devices would not look at programs any more."""
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / name).write_text(text)
+    failed, said = tried(tmp_path, GOOD, "load", "detections")
+    assert failed == {"detections"} and said[0].startswith(says), said
+
+
+def test_bits_that_a_switch_had_count() -> None:
+    before = {"a.cfg:PE": Source("a.cfg", "PE", 1, "PE:0xf:0:255")}
+    for text, says in (("PE:0xff:0:255", ""), ("PE:0x7:0:255", "off, in part"), ("PE:0:0:255", "off, as a whole"),
+                       ("ELF:0x1:0:255", ""), ("ELF:0x0", "turns ELF"), ("PE", ""), ("PE:many:0", "")):  # fmt: skip
+        found = switched_off([Source("a.cfg", text.split(":")[0], 1, text)], before)
+        assert [says in said for _, said in found] == [True] * bool(says), text
 
 
 @CLAMAV

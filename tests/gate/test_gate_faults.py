@@ -139,6 +139,11 @@ MORE = {
         Case(records=[*everything(), everything()[3]]),
         "content.chn:22: the record is the same as the one in content.chn:5",
     ),
+    "a shell program with line ends of another system": (
+        "schema",
+        Case(activate=ACTIVATE.replace("ok > \"$1/active\"\n", "ok > \"$1/active\"\r\n")),
+        "activate:2: a line of a shell program ends with CR LF, and the CR counts as a letter of its last word",
+    ),
 }  # fmt: skip
 """Further releases that one check alone catches: (check, the release, what it says)."""
 

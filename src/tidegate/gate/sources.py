@@ -75,10 +75,11 @@ def commented(text: str) -> int:
 
 def _lines(file: str, text: str) -> list[Source]:
     found: list[Source] = []
-    behind = Path(file).suffix.lower() in _NAME_IS_THIRD
+    suffix = Path(file).suffix.lower()
+    behind = 2 if suffix in _NAME_IS_THIRD else 3 if suffix == ".ftm" else 0
     for number, line in enumerate(text.splitlines(), start=1):
-        parts = re.split(r"[:;|,\t=]", line, maxsplit=3)
-        name = parts[2 if behind and len(parts) > 2 else 0].strip()
+        parts = re.split(r"[:;|,\t=]", line, maxsplit=4)
+        name = parts[behind if len(parts) > behind else 0].strip()
         if name and not line.startswith("#"):
             found.append(Source(file, name[:100], number, line))
     return found

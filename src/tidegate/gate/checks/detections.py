@@ -12,6 +12,7 @@ from tidegate.gate.interpreters import Match
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import suspect, sweep, where
 from tidegate.gate.sources import Source, find_item
+from tidegate.gate.switches import switched_off
 from tidegate.gate.trial import Edition, Trial
 from tidegate.trust.statement import rfc3339
 
@@ -70,6 +71,7 @@ class DetectionsCheck:
         """Scan the samples with both."""
         planted, made = trial.planted_corpora, trial.made_samples
         corpora = [corpus for corpus in (*planted, made) if corpus.files]
+        self._switches(trial, seen)
         if not corpora:
             seen.skipped = "there are no planted samples: name some (--planted DIRECTORY)"
             return
@@ -91,6 +93,13 @@ class DetectionsCheck:
                 seen.fail("a planted sample is not detected", sample=path)
             return
         self._compare(trial, seen, say, set(own), found)
+
+    def _switches(self, trial: Trial, seen: Seen) -> None:
+        before = trial.sources_of(trial.baselines[0]) if trial.baselines else {}
+        for source, says in switched_off(trial.changed_sources().values(), before)[:MOST_SHOWN]:
+            if not any(fnmatchcase(source.name, pattern) for pattern in trial.settings.detections.retired):
+                says += f"; if that is meant, name {source.name} among what goes ([detections] retired)"
+                seen.fail(says, file=source.file, line=source.line, rule=source.name)
 
     def _compare(self, trial: Trial, seen: Seen, say: Say, own: set[str], found: dict[str, set[str]]) -> None:
         baseline = trial.baselines[0]

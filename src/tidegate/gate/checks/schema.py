@@ -6,7 +6,8 @@ A payload may bring `schema.json`: {"types": [{"name", "files", "fields", "separ
 from __future__ import annotations
 
 import codecs
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tidegate.gate.port import Say, Seen
@@ -20,6 +21,11 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "the byte order mark of UTF-16",
     codecs.BOM_UTF16_BE: "the byte order mark of UTF-16",
 }
+
+
+_CURRENT = "{current}/"
+_SHELLS = ("sh", "ash", "bash", "dash", "ksh", "zsh")
+MOST_PROGRAM = 1 << 20
 
 
 class SchemaCheck:
@@ -46,11 +52,23 @@ class SchemaCheck:
                 f" {payload.files} of {payload.unpacked}"
             )
         seen.figures |= {"files": found.files, "bytes": found.unpacked}
+        self._programs(trial, seen)
         say(0.3, "fields")
         self._fields(trial, seen)
         if trial.interpreter is not None:
             say(0.7, "names")
             self._content(trial, seen)
+
+    def _programs(self, trial: Trial, seen: Seen) -> None:
+        """Shell programs of the payload as another system's editor leaves them: they run, and do something else."""
+        manifest, root = trial.candidate.manifest, trial.candidate.content
+        commands = (manifest.activate, manifest.deactivate, *(probe.command for probe in manifest.health.probes))
+        for name, shell in sorted({found for command in commands for found in _own_programs(command)}):
+            data = (root / name).read_bytes()[:MOST_PROGRAM] if (root / name).is_file() else b""
+            if (shell or data.startswith(b"#!")) and b"\r\n" in data:
+                line = data.count(b"\n", 0, data.index(b"\r\n")) + 1
+                seen.fail("a line of a shell program ends with CR LF, and the CR counts as a letter of its last word",
+                          file=name, line=line)  # fmt: skip
 
     def _fields(self, trial: Trial, seen: Seen) -> None:
         root = trial.candidate.content
@@ -169,6 +187,16 @@ class SchemaCheck:
             if digest in twins:
                 seen.warn(f"the file is the same as {twins[digest]}", file=name)
             twins.setdefault(digest, name)
+
+
+def _own_programs(command: Sequence[str]) -> list[tuple[str, bool]]:
+    """Give (file of the payload, whether a shell reads it) of a command's words."""
+    before = ["", *(PurePosixPath(word).name for word in command)]
+    return [
+        (word.removeprefix(_CURRENT), before[number] in _SHELLS)
+        for number, word in enumerate(command)
+        if word.startswith(_CURRENT) and ".." not in word.split("/")
+    ]
 
 
 def _text_fault(data: bytes, holds_rules: bool, *, rules: bool) -> tuple[str, int] | None:
