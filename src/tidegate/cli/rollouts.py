@@ -14,6 +14,7 @@ from tidegate.cli.rollout_exposure import exposure_of, say_exposure
 from tidegate.cli.rollout_view import rollout_panel
 from tidegate.cli.show import coloured, console, duration, out, out_json, pairs_of, seconds_of, table
 from tidegate.core.errors import BadInput
+from tidegate.core.words import counted
 
 app = App(name="rollout", help="Start, watch and steer rollouts.")
 WATCH_S = 0.5
@@ -108,7 +109,8 @@ def start(
         out_json(made if outlook is None else {**made, "exposure": outlook})
         return
     if shadow:
-        out(f"Shadow rollout {made['rollout']} measures {made['devices']:,} devices and changes nothing.")
+        many = counted(made["devices"], "device")
+        out(f"Shadow rollout {made['rollout']} measures {many} and changes nothing.")
     else:
         _say_started(made)
     out(f"Next: tidegate rollout watch {made['rollout']}")
@@ -116,9 +118,11 @@ def start(
 
 def _say_started(made: dict[str, Any]) -> None:
     out(
-        f"Rollout {made['rollout']}: {made['devices']:,} devices, about {made['rings']} rings"
+        f"Rollout {made['rollout']}: {counted(made['devices'], 'device')}, about {counted(made['rings'], 'ring')}"
         f" by the {made['rule']} rule, at most {made['budget']['max_harmed']:,} harmed."
     )
+    if made["speed"] and (waits := made["speed"]["waits"]):
+        out(f"Ring {waits['ring']} waits: {waits['sentence']}. When the others open: tidegate status")
 
 
 @app.command
