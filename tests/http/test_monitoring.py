@@ -19,6 +19,7 @@ MONITORING = PROJECT / "packaging" / "monitoring"
 ELSEWHERE = {
     "tidegate_collector_waiting",
     "tidegate_collector_reached",
+    "tidegate_rollout_limit_opens_timestamp_seconds",  # tests/http/test_speed_limit.py
     "tidegate_connections_open",  # tests/e2e/test_server_connections.py
     "tidegate_connections_max",
     "tidegate_connections_refused_total",

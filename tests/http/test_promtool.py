@@ -106,6 +106,8 @@ def test_each_alert_fires_when_it_should_and_none_when_all_is_well(tmp_path: Pat
         ('up{job="tidegate", instance="a"}', "1x240"),
         ("tidegate_controller_trouble", "0x240"),
         ('tidegate_rollout_phase{phase="halted", rollout="r", component="c"}', "0x240"),
+        ('tidegate_rollout_phase{phase="hold", rollout="w", component="c"}', "1x240"),
+        ('tidegate_rollout_limit_opens_timestamp_seconds{rollout="w", component="c"}', "9e9x240"),
         ("tidegate_home_free_bytes", "9e12x240"),
         ('process_resident_memory_bytes{job="tidegate"}', "5e8x240"),
         ('tidegate_plan_expires_timestamp_seconds{component="c"}', "9e12x240"),

@@ -52,7 +52,11 @@ def test_five_devices_and_a_slack_longer_than_the_observation_time(world: World)
     assert found["ring"] == 0
     assert found["phase"] == "hold"
     assert "ring 1 waits: the speed limit allows" in found["sentence"]
-    assert found["speed"]["waits"]["until_s"] > world.clock()
+    until_s = found["speed"]["waits"]["until_s"]
+    assert until_s > world.clock()
+    line = f'tidegate_rollout_limit_opens_timestamp_seconds{{component="edr-rules",rollout="{name}"}}'
+    figures = world.operators.get("/metrics").text
+    assert float(figures.partition(line)[2].split()[0]) == until_s
     for _ in range(150):
         world.pass_s(3)
         work(world, name, fleet)

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from tidegate.core.course import limited
 from tidegate.core.errors import TidegateError
 from tidegate.core.model import PlanState
 from tidegate.trust.expiry import role_dates
@@ -76,6 +77,11 @@ class ControllerMetrics(Collector):
         phases = GaugeMetricFamily("tidegate_rollout_phase", "1 for the phase it is in", labels=(*_ROLLOUT, "phase"))
         used = GaugeMetricFamily("tidegate_rollout_budget_used", "Devices counted as harmed", labels=_ROLLOUT)
         most = GaugeMetricFamily("tidegate_rollout_budget_max", "Devices that may be harmed", labels=_ROLLOUT)
+        opens = GaugeMetricFamily(
+            "tidegate_rollout_limit_opens_timestamp_seconds",
+            "When the signed speed limit lets the next ring open, while that is what it waits for",
+            labels=_ROLLOUT,
+        )
         rings = GaugeMetricFamily("tidegate_rollout_ring", "The ring that is open", labels=_ROLLOUT)
         plans = GaugeMetricFamily(
             "tidegate_plan_expires_timestamp_seconds", "When the component's plan expires", labels=("component",)
@@ -87,13 +93,16 @@ class ControllerMetrics(Collector):
                 devices.add_metric((*names, standing), count)
             for phase in PlanState:
                 phases.add_metric((*names, phase.value), float(rollout.phase is phase))
+            waits = limited(rollout, now_ms)
+            if waits is not None and waits.until_s is not None:
+                opens.add_metric(names, waits.until_s)
             evidence = rollout.evidence
             used.add_metric(names, evidence.reverted + evidence.silent(now_ms, rollout.observe_ms))
             most.add_metric(names, rollout.spec.budget.max_harmed)
             rings.add_metric(names, rollout.ring_open)
         for component, published in state.published.items():
             plans.add_metric((component,), published.plan["expires"])
-        yield from (devices, phases, used, most, rings, plans)
+        yield from (devices, phases, used, most, opens, rings, plans)
 
     def _signatures(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
