@@ -92,3 +92,18 @@ def test_clamscan_refuses_a_packed_database_that_is_cut_off_and_the_place_is_tol
         (result,) = run_checks(trial, choose(load_checks(), ["load"], []))
     lines = refusal([result])
     assert lines and "daily.cvd breaks off at byte" in lines[0] and lines[0].startswith("load: daily.cvd: "), lines
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+@pytest.mark.skipif(shutil.which("clamscan") is None, reason="clamscan is not installed")
+def test_a_line_that_clamscan_refuses_without_naming_it_is_found(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "good.ndb").write_text("Tide.One:0:*:61206d61726b206f66\n")
+    line = "Tide.L{0};Engine:81-255,Target:0;0&1;61206e6f7465{0:02x};0/[a-z{1}/\n"
+    lines = [line.format(number, "" if number == 5 else "]") for number in range(9)]
+    (tmp_path / "new" / "logical.ldb").write_text("".join(lines))
+    with trial_of(tmp_path / "new", Wanted(ALONE, Path(), driver="clamav")) as trial:
+        (result,) = run_checks(trial, choose(load_checks(), ["load"], []))
+    lines = refusal([result])
+    assert lines and lines[0].startswith("load: logical.ldb:6: "), lines
+    assert "missing terminating ]" in lines[0] and result.findings[0].quote.startswith("Tide.L5;")

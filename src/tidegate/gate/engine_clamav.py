@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import tempfile
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from tidegate.gate.jobs import Ran
 from tidegate.gate.nearest import broken_at
 from tidegate.gate.settings import InterpreterSettings
 
+MOST_TRACED, MOST_LINES = 20, 1_000_000
+"""Where ClamAV names no line: among so many files, of so many lines each, it is looked for."""
 SUFFIXES = (
     ".cdb", ".cfg", ".cvd", ".cld", ".cud", ".fp", ".ftm", ".hdb", ".hdu", ".hsb", ".hsu", ".idb", ".ign", ".ign2",
     ".imp", ".ldb", ".ldu", ".mdb", ".mdu", ".msb", ".msu", ".ndb", ".ndu", ".pdb", ".sfp", ".wdb", ".yar", ".yara",
@@ -65,6 +71,14 @@ class ClamavInterpreter(CommandInterpreter):
 
     def load(self, payload: Path) -> Loaded:
         """Let clamscan take the signatures and look at one small file: it fails on a database that it cannot read."""
+        found = self._load(payload)
+        return found if found.ok or found.crashed or found.line else self._traced(payload, found)
+
+    def attempt(self, variants: Path, names: Sequence[str], each_s: int) -> dict[str, Loaded]:
+        """Load each variant in a sandbox of its own."""
+        return {name: self._load(variants / name) for name in names}
+
+    def _load(self, payload: Path) -> Loaded:
         if not self.content_files(payload):
             return Loaded(False, sentence="the payload holds no signatures that ClamAV knows by their suffix")
         found = super().load(payload)
@@ -72,7 +86,7 @@ class ClamavInterpreter(CommandInterpreter):
             return replace(found, file=next((n for n in self.content_files(payload) if n.endswith(".cbc")), ""))
         skipped = _SKIPPED.search(found.sentence)
         if skipped is None:
-            return found if found.ok or found.line else self._packed(payload, found)
+            return found
         for name in self.content_files(payload):
             rule = re.search(
                 rf"\brule\s+{re.escape(skipped[1])}\b", (payload / name).read_bytes().decode(errors="replace")
@@ -107,6 +121,29 @@ class ClamavInterpreter(CommandInterpreter):
             if where := broken_at(payload / name):
                 return replace(found, sentence=f"{found.sentence}; {where}", file=name)
         return found
+
+    def _traced(self, payload: Path, found: Loaded) -> Loaded:
+        """Find the line that ClamAV does not name, by letting it take ever fewer lines of one file alone."""
+        placed = self._packed(payload, found)
+        names = [placed.file] if placed.file else self.content_files(payload)
+        if placed.sentence != found.sentence or found.sentence == _UNSIGNED or len(names) > MOST_TRACED:
+            return placed
+        with tempfile.TemporaryDirectory(prefix="tidegate-traced-") as directory:
+            os.chmod(directory, 0o755)
+
+            def refuses(name: str, lines: list[bytes]) -> bool:
+                (Path(directory) / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(directory) / name).write_bytes(b"".join(lines))
+                said = CommandInterpreter.load(self, Path(directory))
+                (Path(directory) / name).unlink()
+                return not said.ok and said.sentence == found.sentence
+
+            for name in names:
+                lines = (payload / name).read_bytes().splitlines(keepends=True)
+                if len(lines) <= MOST_LINES and refuses(name, lines):
+                    first = bisect_left(range(1, len(lines)), True, key=lambda count: refuses(name, lines[:count]))
+                    return replace(placed, file=name, line=first + 1)
+        return placed
 
 
 def _left_out(ran: Ran) -> Loaded | None:
