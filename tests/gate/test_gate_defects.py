@@ -13,6 +13,7 @@ import pytest
 
 from tidegate.cli.gate import Wanted, trial_of
 from tidegate.core.errors import BadInput
+from tidegate.gate import scanning
 from tidegate.gate.pipeline import run_checks
 from tidegate.gate.port import FAILED, Finding, choose, load_checks
 from tidegate.gate.report import refusal
@@ -172,6 +173,22 @@ def test_what_is_slow_on_one_kind_of_file_alone_is_refused(
     quick = Settings(corpus=Corpora(system=False), limits=RunLimits(file_cpu_s=1))
     found = refused(candidate, shared, "crash", quick)
     assert found[0].place == "new.yar:1" and any(kind in each.sample for each in found)
+
+
+@pytest.mark.parametrize(("second", "line"), [("new.yar", 3), ("other.yar", 0)])
+def test_what_is_not_traced_is_laid_to_the_one_place_that_the_traced_lead_to(
+    shared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str, line: int
+) -> None:
+    guilty = {"one": "new.yar", "two": second}
+
+    def traced(trial: object, sample: str, corpora: object) -> dict[str, object]:
+        return {"sample": sample, "file": guilty[sample], "line": 3, "rule": "slow"}
+
+    monkeypatch.setattr(scanning, "suspect", traced)
+    with trial_of(content(tmp_path / "candidate"), Wanted(SETTINGS, Path(), baselines=(shared[0],))) as trial:
+        found = scanning.suspects(trial, [(each, "died") for each in ("one", "two", "three", "four")], [])
+    assert [each["sample"] for each in found] == ["one", "two", "three", "four"]
+    assert [(each["file"], each["line"]) for each in found[2:]] == [("new.yar" if line else "", line)] * 2
 
 
 def test_a_rule_of_the_same_name_in_a_new_file_is_the_one_at_fault(shared: tuple[Path, Path], tmp_path: Path) -> None:

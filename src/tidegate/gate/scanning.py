@@ -120,11 +120,15 @@ def _scan(
 
 
 def suspects(trial: Trial, trouble: Sequence[tuple[str, str]], corpora: Sequence[Corpus]) -> list[dict[str, Any]]:
-    """Find the changed content file behind each trouble. Trying takes long where it hangs, so only the first are."""
-    found: list[dict[str, Any]] = []
-    for number, (sample, _) in enumerate(trouble):
-        found.append(suspect(trial, sample, corpora) if number < MOST_TRACED else {"sample": sample})
-    return found
+    """Find the changed content file behind each trouble. Trying takes long where it hangs, so only the first are.
+
+    Where those lead to one place, the others are laid to it as well.
+    """
+    traced = [suspect(trial, sample, corpora) for sample, _ in trouble[:MOST_TRACED]]
+    places = {(each.get("file", ""), each.get("line", 0), each.get("rule", "")) for each in traced}
+    file, line, rule = places.pop() if len(places) == 1 else ("", 0, "")
+    others = trouble[MOST_TRACED:]
+    return [*traced, *({"sample": sample, "file": file, "line": line, "rule": rule} for sample, _ in others)]
 
 
 def suspect(trial: Trial, sample: str, corpora: Sequence[Corpus]) -> dict[str, Any]:
