@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.gate.cases import ACTIVATE, DEACTIVATE, FAULTS, SETTINGS, Case, everything, failed, try_case
+from tests.gate.cases import ACTIVATE, DEACTIVATE, ENGINE, FAULTS, SETTINGS, Case, engine, everything, failed, try_case
 
 from tidegate.gate.port import load_checks
 from tidegate.gate.report import refusal
-from tidegate.gate.settings import Staging
+from tidegate.gate.settings import Damage, Staging
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -159,3 +159,15 @@ def test_more_faults_are_caught_by_the_check_for_them(what: str, tmp_path: Path)
 def test_probes_that_notice_nothing_can_be_allowed(tmp_path: Path) -> None:
     allowed = replace(SETTINGS, staging=Staging(health_must_notice=False))
     assert failed(try_case(Case(probe=("true",), settings=allowed), tmp_path, "lifecycle")) == set()
+
+
+def test_a_coverage_guided_run_names_the_line_that_breaks(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    reader = tmp_path / "tide_reader.py"
+    reader.write_text("def read(data):\n    if data[:1] == b'r':\n        return data.split(b'|')[20]\n")
+    own = replace(engine(), fuzz="tide_reader:read", read=(str(ENGINE), str(reader)))
+    settings = replace(SETTINGS, interpreter=(own,), damage=Damage(variants=5, fuzz_s=60))
+    result = try_case(Case(settings=settings), tmp_path / "gate", "damage")["damage"]
+    (line,) = refusal([result])
+    assert "IndexError: list index out of range" in line and 'tide_reader.py", line 3, in read' in line, line
+    assert result.figures["coverage-guided runs"] > 0

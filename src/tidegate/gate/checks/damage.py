@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tidegate.trust.payload import describe_payload, verify_payload
 MOST_SHOWN = 10
 ARCHIVES = 40
 _CRASHED = 77
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 """libFuzzer's exit code for an input that the function did not survive."""
 
 
@@ -123,13 +126,17 @@ class DamageCheck:
         places = [((trial.base / place).resolve(), str((trial.base / place).resolve())) for place in chosen.read]
         path = ":".join(str(Path(p).parent if Path(p).is_file() else p) for _, p in places)
         words = (sys.executable, "-m", "tidegate.gate.inside.fuzz", chosen.fuzz, str(seconds), "/payload")
-        limits = trial.runner.limits
+        own = trial.runner.limits
+        limits = replace(own, cpu_s=max(own.cpu_s, 2 * seconds + 30), wall_s=max(own.wall_s, 2 * seconds + 60))
         ran = trial.runner.run(
             Job(words, (*places, (trial.candidate.content, "/payload")), b"", {"PYTHONPATH": path}, limits)
         )
         runs = next((line.split()[-1] for line in ran.stderr.splitlines() if "number_of_executed_units" in line), "0")
         seen.figures["coverage-guided runs"] = int(runs)
         if not ran.ok:
-            lines = [line.strip() for line in ran.stderr.splitlines() if "Error" in line or "Exception" in line]
+            said = f"{ran.stdout.decode(errors='replace')}\n{ran.stderr}".splitlines()
+            places = [line.strip() for line in said if line.strip().startswith("File ") and ", line " in line]
+            lines = [line.strip() for line in said if _ERROR.match(line.strip())]
+            lines = [f"{lines[0]} ({places[-1]})" if places else lines[0]] if lines else []
             what = lines[0] if lines and ran.code == _CRASHED else f"{ran.sentence} {ran.last_line}"
             seen.fail(f"a made-up input breaks {chosen.fuzz}: {what[:300]}")
