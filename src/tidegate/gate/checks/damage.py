@@ -139,4 +139,7 @@ class DamageCheck:
             lines = [line.strip() for line in said if _ERROR.match(line.strip())]
             lines = [f"{lines[0]} ({places[-1]})" if places else lines[0]] if lines else []
             what = lines[0] if lines and ran.code == _CRASHED else f"{ran.sentence} {ran.last_line}"
-            seen.fail(f"a made-up input breaks {chosen.fuzz}: {what[:300]}")
+            unit = next((line.split()[-1] for line in said if line.startswith("Base64: ")), "")
+            seen.fail(
+                f"a made-up input breaks {chosen.fuzz}: {what[:300]}{f'; in base64 it is {unit[:200]}' if unit else ''}"
+            )
