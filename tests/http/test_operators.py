@@ -100,6 +100,14 @@ def test_a_body_that_is_too_large(still: World, refuses: Refuses) -> None:
         ("GET", "/api/v1/devices?limit=x", 400),
         ("GET", "/api/v1/devices?offset=-1", 400),
         ("GET", f"/api/v1/devices?limit={'9' * 5000}", 400),
+        ("GET", "/api/v1/devices?os=win11", 400),
+        ("GET", "/api/v1/devices?label%3Dos=win11", 400),
+        ("GET", "/api/v1/devices?label=os", 400),
+        ("GET", "/api/v1/devices?label=os=a&label=os=b", 400),
+        ("GET", "/api/v1/inventory?label=os=a", 400),
+        ("GET", "/api/v1/rollouts/dreamt?device=1", 400),
+        ("GET", "/api/v1/approvals?all=1", 400),
+        ("GET", "/api/v1/timeline?device=1&since=3", 400),
         ("GET", "/api/v1/components/%2e%2e/releases", 400),
         ("GET", "/api/v1/components/UPPER/releases", 400),
         ("GET", "/api/v1/components/unknown/releases", 404),
@@ -370,3 +378,14 @@ def test_the_status_says_what_there_is(ready: World) -> None:
     assert [rollout["rollout"] for rollout in found["rollouts"]] == [name]
     release = ready.controller.state.releases[found["rollouts"][0]["release"]["digest"]]
     assert hashlib.sha256(encode(release.manifest)).hexdigest() == release.digest
+
+
+def test_devices_are_listed_by_label_however_it_is_encoded(world: World) -> None:
+    for site in ("ATL", "ATL", "C&G"):
+        world.enrol(world.token(labels={"site": site}))
+    ask = world.operators.get
+    assert ask("/api/v1/devices?label=site=ATL").json()["total"] == 2
+    assert ask("/api/v1/devices?label=site%3DATL").json()["total"] == 2
+    assert ask("/api/v1/devices", params={"label": "site=C&G"}).json()["total"] == 1
+    assert ask("/api/v1/devices?label=site=nowhere").json()["total"] == 0
+    assert ask("/api/v1/devices?label=size=ATL").json()["total"] == 0

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api.reading import body_of, read_as, who_of
+from tidegate.api.reading import body_of, only, read_as, who_of
 from tidegate.control import acts, approvals, identities, operators
 from tidegate.control.acts import Who
 from tidegate.control.approvals import Waits
@@ -77,6 +77,7 @@ async def with_second(office: Any, by: Who, kind: str, body: Json, number: int =
 
 async def listing(request: Request) -> Response:
     """List the requests, the newest first; with `?open=1` those that wait."""
+    only(request, "open")
     controller = request.app.state.office.controller
     now_ms = controller.now_ms()
     found = list(reversed(controller.state.approvals.asked.values()))

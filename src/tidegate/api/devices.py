@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.api.reading import body_of, labels_of, number_of, read_as, who_of
+from tidegate.api.reading import body_of, labels_of, number_of, only, read_as, who_of
 from tidegate.control import acts, identities
 from tidegate.control.quarantine import quarantine
 from tidegate.control.state import ServerState
@@ -31,6 +31,7 @@ class QuarantineRequest:
 
 async def listing(request: Request) -> Response:
     """List devices, `limit` of them after `offset`, those with every `label=name=value` given."""
+    only(request, "limit", "offset", "label")
     state = request.app.state.office.controller.state
     limit, offset = number_of(request, "limit", 100), number_of(request, "offset", 0)
     rows = np.flatnonzero(state.devices.labelled(labels_of(request)))

@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tidegate.api.array_file import check_arrays
-from tidegate.api.reading import labels_of, number_of, who_of
+from tidegate.api.reading import labels_of, number_of, only, who_of
 from tidegate.control.inventory import classes, label_counts, write_parquet
 from tidegate.control.joining import MOST_AT_ONCE, join
 from tidegate.control.labelling import Ints, Partial, labels_set, rows_of
@@ -53,6 +53,7 @@ class Brought:
 
 async def inventory(request: Request) -> Response:
     """Count devices by labels and what is installed: what exposure is computed from. In pages: `limit`, `after`."""
+    only(request, "limit", "after")
     fleet = request.app.state.office.controller.state.devices
     limit = min(max(number_of(request, "limit", MOST_CLASSES), 1), MOST_CLASSES)
     after = request.query_params.get("after", "-1")
@@ -70,6 +71,7 @@ async def labels(request: Request) -> Response:
 
 async def export(request: Request) -> Response:
     """Give the devices with every `label=name=value` given as a Parquet file."""
+    only(request, "label")
     fleet = request.app.state.office.controller.state.devices
     name = _temporary(".parquet")
     try:

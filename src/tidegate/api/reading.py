@@ -68,7 +68,21 @@ def number_of(request: Request, name: str, default: int) -> int:
     return int(text)
 
 
+def only(request: Request, *names: str) -> None:
+    """See that the query asks nothing but this: what is misspelt must not count for nothing. Raises BadInput."""
+    strange = [name for name in request.query_params if name not in names]
+    if strange:
+        can = ", ".join(names) if names else "nothing"
+        raise BadInput(f"the query has {strange[0][:MOST_WORDS]!r}, and what can be asked here is: {can}")
+
+
 def labels_of(request: Request) -> dict[str, str]:
-    """Read every `label=name=value` of the query."""
-    wanted = [entry.partition("=") for entry in request.query_params.getlist("label")]
-    return {name: value for name, _, value in wanted}
+    """Read every `label=name=value` of the query. Raises BadInput for one that is none, or a name with two values."""
+    found: dict[str, str] = {}
+    for entry in request.query_params.getlist("label"):
+        name, equals, value = entry.partition("=")
+        if not name or not equals:
+            raise BadInput(f"a label is asked for as label=NAME=VALUE, not label={entry[:MOST_WORDS]}")
+        if found.setdefault(name, value) != value:
+            raise BadInput(f"no device has two values of {name[:MOST_WORDS]!r}")
+    return found

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from tidegate.api.approvals import BEGIN, with_second
 from tidegate.api.evidence import demand
-from tidegate.api.reading import body_of, read_as, who_of
+from tidegate.api.reading import body_of, only, read_as, who_of
 from tidegate.control import acts, approvals
 from tidegate.control.acts import Who
 from tidegate.control.starting import StartRequest, start_rollout
@@ -34,6 +34,7 @@ async def listing(request: Request) -> Response:
 
 async def one(request: Request) -> Response:
     """Show one rollout; with `?devices=1` where each of its devices stands."""
+    only(request, "devices")
     controller = request.app.state.office.controller
     rollout = acts.find_rollout(controller.state, request.path_params["name"])
     everyone = request.query_params.get("devices") == "1"

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tidegate.api.reading import only
 from tidegate.control.timeline import build_timeline, find_subject
 from tidegate.core.errors import Refused
 from tidegate.trust.ledger import CHECKPOINT
@@ -15,6 +16,7 @@ from tidegate.trust.ledger import CHECKPOINT
 
 async def timeline(request: Request) -> Response:
     """Give a signed account of one device, release or rollout (`?device=`, `?release=`, `?rollout=`)."""
+    only(request, "device", "release", "rollout")
     controller = request.app.state.office.controller
     ledger = controller.ledger
     if ledger is None:
