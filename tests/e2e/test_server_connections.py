@@ -229,6 +229,22 @@ def test_downloads_hold_no_files(serve: Serve, lines: Any) -> None:
 
 
 @pytest.mark.slow
+def test_the_unread_end_of_a_last_answer_holds_no_connection(serve: Serve, lines: Any) -> None:
+    """After its last answer a line is closed as soon as all is taken, so nobody may leave the end of it for ever."""
+    server, size = serve(*ANY, "--patience", "1"), 8 << 20
+    (Home(server.home).repository / "large").write_bytes(bytes(size))
+    ask = b"GET /repo/large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    for left in range(50_000, 5_000_000, 50_000):  # where the end is, depends on the system's own buffers
+        [line] = lines(server.end("devices"), 1, b"")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        line.sendall(ask)
+        want = size - left
+        while want > 0:
+            want -= len(line.recv(min(65_536, want)))
+    until(lambda: server.figures()["open", "devices None"] == 0)
+
+
+@pytest.mark.slow
 def test_an_endless_head_is_cut_off(serve: Serve, lines: Any) -> None:
     server = serve(*ANY, "--patience", "60")
     [one, other] = lines(server.end("devices"), 2, b"GET / HTTP/1.1\r\n")

@@ -88,7 +88,7 @@ class OneServer(uvicorn.Server):
                 continue
             due_s = now_s + every_s
             for number, line in enumerate(list(self.server_state.connections)):
-                if isinstance(line, GuardedProtocol) and not line.transport.is_closing():
+                if isinstance(line, GuardedProtocol) and not line.ends:
                     line.look(now_s)
                 if number % LOOKED_AT_ONCE == 0:
                     await asyncio.sleep(0)

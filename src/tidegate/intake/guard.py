@@ -84,6 +84,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
+    @property
+    def ends(self) -> bool:
+        """Whether it ends by itself: it is closed, and no answer waits for somebody who does not read it."""
+        return self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
     def look(self, now_s: float) -> None:
         """Drop it if what it is in the middle of has taken too long; close it if it has stood idle for long."""
         standing, cycle = self._where(), self.cycle
