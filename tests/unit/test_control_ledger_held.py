@@ -20,6 +20,8 @@ from tidegate.log.events import Event, PlanPublished, Reported
 from tidegate.log.sqlite import SqliteLog
 from tidegate.trust.ledger import directory_fetch
 from tidegate.trust.ledger_read import LedgerReader
+from tidegate.trust.merkle import leaf_hash
+from tidegate.trust.tiles import WIDTH, entries_path, pack_entries, tile_path
 
 
 def events(seed: int, count: int) -> list[Event]:
@@ -185,3 +187,19 @@ def test_the_whole_log_is_compared_when_a_person_asks(alone: Alone, capsys: pyte
         alone.log.close()
         with pytest.raises(Untrusted, match=said):
             verify(home=alone.home.path, log=True)
+
+
+def test_an_entry_that_was_edited_together_with_its_hash_is_not_believed(alone: Alone) -> None:
+    """Tiles that agree with each other prove nothing: what is believed is what the signed root says."""
+    alone.grow(events(7, 300), 300)
+    directory, memory, key = alone.ours.directory, alone.home.path / "ledger.checkpoint", alone.ours.key
+    size = alone.ours.checkpoint.size
+    assert size < WIDTH
+    edited = [alone.entries[0].replace(b'"at_ms":', b'"at_ms":1'), *alone.entries[1:]]
+    assert edited != alone.entries
+    (directory / entries_path(0, size)).write_bytes(pack_entries(edited))
+    (directory / tile_path(0, 0, size)).write_bytes(b"".join(map(leaf_hash, edited)))
+    assert held(directory, memory, key, 300).seen == 0
+    alone.again()
+    alone.ours.publish()
+    alone.check()
