@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -20,12 +20,14 @@ from tidegate.control.line import Line
 from tidegate.control.metrics import Meters
 from tidegate.control.plans import PlanPublisher, plans_due
 from tidegate.control.questions import Asked, Decision, settle
-from tidegate.control.state import Published, ServerState
+from tidegate.control.standing import Standing, published_events
+from tidegate.control.state import ServerState
 from tidegate.control.told import tell
 from tidegate.core.errors import TidegateError
-from tidegate.core.wire import encode, plain
+from tidegate.core.model import Plan
+from tidegate.core.wire import canonical
 from tidegate.log.batch import Batch
-from tidegate.log.events import Event, PlanPublished
+from tidegate.log.events import Event
 from tidegate.log.port import Fenced, Log, LogError, Overloaded
 from tidegate.trust.fence import Overtaken
 
@@ -36,8 +38,6 @@ MOST_WAITING = 8192
 TICK_S = 0.25
 LOOK_EVERY_S = 0.05
 """While reports come faster than they are written, dues are looked for, and the ledger written, only so often."""
-PUBLISH_AGAIN_S = 5.0
-"""A disk that takes no plan is not asked at every tick: each attempt is on record first."""
 _SLOW = "the log takes long; what was asked is not known to be durable, ask again"
 _STOPPING = "the server is stopping; what was asked is not known to be durable, ask again"
 
@@ -72,10 +72,7 @@ class Controller:
         self._keeping = Keeping(log, checkpoints)
         self.state: ServerState = self._replayed(ledger)
         self.trouble = ""
-        self._must_publish = True  # what stands in the repository is not known before the first publication
-        self._publish_again_at = 0.0
-        self._may_catch_up = True  # until its first publication, what else was published is its predecessor's
-        self._stands: dict[str, Published] = {}  # plans that are known to stand; a record is no proof of it
+        self._standing = Standing()
         self._at_work: list[Asked] = []
         self._look_again_at = 0.0
         self._ended = False
@@ -96,7 +93,7 @@ class Controller:
             self._tell_all(failed)
 
         self.state = await self._appending.until_it_answers(self._replayed, waiting)
-        self.state.published = dict(self._stands)
+        self.state.published = dict(self._standing.plans)
         await self._appending.until_it_takes(waiting)
 
     def now_ms(self) -> int:
@@ -194,7 +191,7 @@ class Controller:
             await self._publish(now_ms)
             self._look_again_at = time.monotonic() + LOOK_EVERY_S
 
-    def _fold(self, events: list[Event]) -> None:
+    def _fold(self, events: Sequence[Event]) -> None:
         for event in events:
             self.state.apply(event)
 
@@ -214,11 +211,15 @@ class Controller:
             for asked, _ in answers:
                 settle(asked, error)
             return False
-        self.trouble = self.ledger.trouble if self.ledger else ""
+        self.trouble = self._lasting_trouble()
         if self.ledger is not None:
             self.ledger.take(self._log, last, events)
         tell(events, self.state, self.meters)
         return True
+
+    def _lasting_trouble(self) -> str:
+        """Say what is still wrong although the log takes events."""
+        return (self.ledger.trouble if self.ledger else "") or self._standing.trouble
 
     async def _publish_ledger(self) -> None:
         """Put what has become durable into the ledger, before a plan that rests on it can stand."""
@@ -227,7 +228,7 @@ class Controller:
         before = self.ledger.trouble
         await asyncio.to_thread(self.ledger.publish)
         if self.ledger.trouble or self.trouble == before:
-            self.trouble = self.ledger.trouble
+            self.trouble = self._lasting_trouble()
 
     def read_batches(self) -> Iterator[tuple[int, Batch]]:
         """Give the log's records from the first, for a backup; may run in another thread."""
@@ -239,42 +240,44 @@ class Controller:
 
     def publish_soon(self) -> None:
         """Sign again at the next tick, whatever the plans say: a release or a component has come."""
-        self._must_publish = True
+        self._standing.must = True
 
     async def _publish(self, now_ms: int) -> None:
         """Sign what devices should read now. The event comes first: a plan that stands is always on record."""
-        now_s = now_ms // 1000
-        if self._clock() < self._publish_again_at <= self._clock() + PUBLISH_AGAIN_S:
+        now_s, standing = now_ms // 1000, self._standing
+        if standing.waits(self._clock()):
             return
         plans, stale = plans_due(self.state, now_s)
-        stale = stale or self._must_publish
         try:
-            if not stale:
-                if not plans:
-                    await asyncio.to_thread(self._publisher.refresh, now_s)
-                return
-            self._must_publish = True
-            version = self._publisher.next_version
-            events: list[Event] = [
-                PlanPublished(
-                    at_ms=now_ms, component=component, rollout=plan.rollout, version=version, plan=plain(plan)
-                )
-                for component, plan in plans.items()
-            ]
-            self._fold(events)
-            if await self._commit(events, []):
-                files = {component: encode(plan) for component, plan in plans.items()}
-                await asyncio.to_thread(self._publisher.publish, files, now_s)
-                self._must_publish = self._may_catch_up = False
-                self._stands = dict(self.state.published)
+            if stale or standing.must:
+                await self._put_plans(plans, now_ms)
+            elif not plans:
+                await asyncio.to_thread(self._publisher.refresh, now_s)
         except Overtaken as error:
-            if not self._may_catch_up:
+            if not standing.may_catch_up:
                 raise Fenced(str(error)) from error
-            self._may_catch_up = False
+            standing.must, standing.may_catch_up = True, False
             await asyncio.to_thread(self._publisher.catch_up)
-            self.state.published = dict(self._stands)
+            self.state.published = dict(standing.plans)
         except (OSError, TidegateError) as error:
-            self._publish_again_at = self._clock() + PUBLISH_AGAIN_S
-            self.state.published = dict(self._stands)
             self.trouble = f"plans could not be published: {error}"
+            standing.failed(self._clock(), self.trouble)
+            self.state.published = dict(standing.plans)
             structlog.get_logger().error("plans not published", trouble=self.trouble)
+
+    async def _put_plans(self, plans: dict[str, Plan], now_ms: int) -> None:
+        """Record plans, unless just these are on record already, and put them where devices read."""
+        standing, now_s = self._standing, now_ms // 1000
+        events = standing.recorded_for(plans, self._publisher.next_version, now_s)
+        fresh = events is None
+        if events is None:
+            standing.must = True
+            events = published_events(plans, self._publisher.next_version, now_ms)
+        self._fold(events)
+        if fresh and not await self._commit(list[Event](events), []):
+            return
+        standing.begins(events)
+        files = {event.component: canonical(event.plan) for event in events}
+        await asyncio.to_thread(self._publisher.publish, files, now_s)
+        standing.done(self.state.published)
+        self.trouble = self._lasting_trouble()

@@ -120,8 +120,6 @@ class Publisher:
                 f"edition {known[layout.PLANS]} of the plans was signed by another controller; this one stops"
             )
         edition = self._edition + 1
-        # Counted even if a write fails: this number may stand in a file by then.
-        self._edition = edition
         signed_plans = Targets(edition, None, moment(now, layout.PLANS_LIFETIME_S), dict(plans))
         roles = {role: version for role, version in known.items() if role not in (layout.ROOT, layout.SNAPSHOT)}
         roles[layout.PLANS] = edition
@@ -132,7 +130,12 @@ class Publisher:
         snapshot_bytes = sign(Metadata(snapshot), [self._signers[layout.SNAPSHOT]])
         timestamp_bytes = sign(Metadata(timestamp), [self._signers[layout.TIMESTAMP]])
         # The first of them takes the number: nobody else gets it any more.
-        self._pen.put_new(versioned(self._repo, layout.PLANS, edition), plans_bytes)
+        first = versioned(self._repo, layout.PLANS, edition)
+        try:
+            self._pen.put_new(first, plans_bytes)
+        finally:  # counted even if the write fails, unless the number stands in no file
+            if _may_stand(first):
+                self._edition = edition
         self._pen.put_new(versioned(self._repo, layout.SNAPSHOT, edition), snapshot_bytes)
         self._pen.put_forward(self._timestamp_file, timestamp_bytes, edition, _edition_of)
         self._plans, self._published, self._signed_at = dict(plans), edition, now
@@ -182,6 +185,16 @@ class Publisher:
     @property
     def _timestamp_file(self) -> Path:
         return layout.metadata_dir(self._repo) / f"{layout.TIMESTAMP}.json"
+
+
+def _may_stand(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _edition_of(timestamp: bytes) -> int:
