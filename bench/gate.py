@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -109,8 +110,8 @@ def _gated(rules: Path, settings: Settings, checks: list[Check], cores: int) -> 
     return took_s
 
 
-def _bare(rules: Path, files: list[tuple[str, int]], processes: int) -> float:
-    def scan(part: list[tuple[str, int]]) -> None:
+def _bare(rules: Path, files: Sequence[tuple[str, int]], processes: int) -> float:
+    def scan(part: Sequence[tuple[str, int]]) -> None:
         asked = json.dumps({"rules": str(rules), "files": [path for path, _ in part]})
         words = [sys.executable, "-c", _BARE]
         # Each in a session of its own, as a sandbox is: on a busy machine Linux shares the cores out by sessions.

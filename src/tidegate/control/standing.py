@@ -65,7 +65,5 @@ def published_events(plans: Mapping[str, Plan], version: int, now_ms: int) -> li
     made: list[PlanPublished] = []
     for component, plan in plans.items():
         body: dict[str, Any] = plain(plan)
-        made.append(
-            PlanPublished(at_ms=now_ms, component=component, rollout=plan.rollout, version=version, plan=body)
-        )
+        made.append(PlanPublished(at_ms=now_ms, component=component, rollout=plan.rollout, version=version, plan=body))
     return made

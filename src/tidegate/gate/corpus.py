@@ -36,9 +36,13 @@ class Corpus:
         """Bytes of all its files."""
         return sum(size for _, size in self.files)
 
-    def paths(self) -> list[tuple[str, int]]:
+    def paths(self) -> tuple[tuple[str, int], ...]:
         """Give each file's path inside the sandbox, and its bytes."""
-        return [(f"{self.inside}/{name}", size) for name, size in self.files]
+        return self._paths
+
+    @cached_property
+    def _paths(self) -> tuple[tuple[str, int], ...]:
+        return tuple((f"{self.inside}/{name}", size) for name, size in self.files)
 
     def marked(self) -> dict[str, str]:
         """Give each file's mark, by its path inside the sandbox."""

@@ -25,6 +25,7 @@ class Known:
         self._cache, self._content, self._corpora = trial.cache, content, corpora
         self._engine = trial.interpreter_inputs()
         self._compared: dict[tuple[str, str], tuple[frozenset[str], frozenset[str]]] = {}
+        self._joined: dict[tuple[str, ...], frozenset[str]] = {}
         self.matches: list[Match] = []
         """What they found, where that holds still."""
         self.since_s = 0.0
@@ -62,7 +63,8 @@ class Known:
 
     def _look(self, name: str) -> frozenset[str]:
         """Note what a content file is known to have found; give the paths for which nothing is known."""
-        missing: frozenset[str] = frozenset()
+        digests: list[str] = []
+        lacking: list[frozenset[str]] = []
         for corpus in self._corpora:
             answer, at_s = self._cache.look(self._key(name, corpus))
             digest, found = answer or ("", [])
@@ -70,8 +72,12 @@ class Known:
             if same:
                 self.since_s = min(self.since_s or at_s, at_s)
             self.matches += [Match(sample, rule, name) for sample, rule in found if sample in same]
-            missing |= others
-        return missing
+            digests.append(digest)
+            lacking.append(others)
+        key = tuple(digests)  # most content files lack the same, and it may be tens of thousands of paths
+        if key not in self._joined:
+            self._joined[key] = frozenset().union(*lacking)
+        return self._joined[key]
 
     def _still(self, digest: str, corpus: Corpus) -> tuple[frozenset[str], frozenset[str]]:
         """Split a corpus's paths into those that stood in an earlier one with the same mark, and the others."""

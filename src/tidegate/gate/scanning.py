@@ -45,10 +45,10 @@ def sweep(
     """
     interpreter = trial.need_interpreter()
     names = interpreter.content_files(edition.content)
-    every = [path for corpus in corpora for path, _ in corpus.paths()]
+    count = sum(len(corpus.files) for corpus in corpora)
     if whole or not interpreter.separable:
         found = _scan(trial, edition, None, corpora, say, what)
-        return Swept(found.matches, _trouble(found, edition), found.bytes, len(every), 0, len(names))
+        return Swept(found.matches, _trouble(found, edition), found.bytes, count, 0, len(names))
     known = Known(trial, digests(edition.content, names), corpora)
     matches = list(known.matches)
     trouble: list[tuple[str, str]] = []
@@ -64,7 +64,7 @@ def sweep(
         known.keep(matches)
     fresh = {name for group, _ in known.groups() for name in group}
     tried, reused = len(fresh), len(names) - len(fresh)
-    return Swept(tuple(dict.fromkeys(matches)), tuple(trouble), looked, len(every), reused, tried, known.since_s)
+    return Swept(tuple(dict.fromkeys(matches)), tuple(trouble), looked, count, reused, tried, known.since_s)
 
 
 def _trouble(found: Scanned, edition: Edition) -> tuple[tuple[str, str], ...]:
@@ -87,8 +87,6 @@ def _scan(
     interpreter, payload = trial.need_interpreter(), edition.content
     if only is not None:
         payload = trial.part_of(edition, only)
-    elif interpreter.separable:
-        trial.compile(edition)  # once, for all parts
     files = [entry for corpus in corpora for entry in corpus.paths() if paths is None or entry[0] in paths]
     small = sum(size for _, size in files) < SMALL_BYTES
     parts = shards(files, 1 if small else trial.jobs)
@@ -100,6 +98,10 @@ def _scan(
             looked[number] = count
             say(sum(looked) / total, f"{what}: {sum(looked):,} of {total:,} files")
 
+        if number == 0 and only is None and interpreter.separable:
+            trial.compile(
+                edition
+            )  # for later; where it has not been yet, the other parts do it for themselves meanwhile
         return interpreter.scan(payload, parts[number], places, heard, compiled=only is None)
 
     with ThreadPoolExecutor(max(len(parts), 1)) as pool:
