@@ -21,6 +21,7 @@ from tidegate.intake.doors import Door
 from tidegate.intake.guard import GuardedProtocol, guarded
 from tidegate.intake.lane import lane_for
 from tidegate.intake.listening import Listening, TlsListening, listening_on, open_lines
+from tidegate.intake.room import Room, Seat
 
 GRACE_S = 5
 CUT_EVERY_S = 0.3
@@ -71,10 +72,18 @@ class OneServer(uvicorn.Server):
                 f"the port {where} could not be opened: {error.strerror}; is another server running?"
             ) from error
         self._listening = [listening_on(line, make, self.door, config.ssl) for line in lines]
+        self.door.make_room = Room(self._seats).make
         for each in self._listening:
             await each.tend()
         self.servers = cast("list[asyncio.Server]", self._listening)
         self.started = True
+
+    def _seats(self) -> Iterator[Seat]:
+        for line in self.server_state.connections:
+            if isinstance(line, GuardedProtocol) and not line.ends:
+                yield line
+        for each in self._listening:
+            yield from each.greeted()
 
     async def _look(self) -> None:
         """Look after the port, and at who takes too long; some connections at a time, as others wait meanwhile."""

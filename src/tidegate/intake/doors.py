@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,23 +35,30 @@ class Door:
     dropped: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     """How often the system could not accept a connection (no file left)."""
+    make_room: Callable[[str | None], bool] | None = None
+    """Frees a place that somebody holds for nothing: of anybody, or of one address."""
     _by_address: dict[str, int] = field(default_factory=dict)
 
     def enter(self, address: str) -> str | None:
         """Let one connection in; give what `leave` needs to know, or None if it is refused."""
-        if self.most and self.open >= self.most:
+        if self.most and self.open >= self.most and not self._made_room(None):
             self.refused["full"] += 1
             return None
         who = ""
         if self.share and address and address not in HERE:
             who = network_of(address)
-            count = self._by_address.get(who, 0)
-            if count >= self.share:
+            if self._by_address.get(who, 0) >= self.share and not self._made_room(who):
                 self.refused["share"] += 1
                 return None
-            self._by_address[who] = count + 1
+            self._by_address[who] = self._by_address.get(who, 0) + 1
         self.open += 1
         return who
+
+    def _made_room(self, who: str | None) -> bool:
+        if self.make_room is None or not self.make_room(who):
+            return False
+        self.dropped["room"] += 1
+        return True
 
     def leave(self, who: str) -> None:
         """Count one connection less."""
@@ -86,7 +93,7 @@ class DoorMetrics(Collector):
         )
         dropped = CounterMetricFamily(
             "tidegate_connections_dropped",
-            "Connections dropped, because a request or a handshake took too long or an answer was not read",
+            "Connections dropped: a request or a handshake took too long, an answer was not read, others needed room",
             labels=("port", "why"),
         )
         failed = CounterMetricFamily(
@@ -98,6 +105,6 @@ class DoorMetrics(Collector):
             failed.add_metric((door.name,), door.failures)
             for why in ("full", "share"):
                 refused.add_metric((door.name, why), door.refused[why])
-            for why in ("handshake", "request", "size", "unread"):
+            for why in ("handshake", "request", "room", "size", "unread"):
                 dropped.add_metric((door.name, why), door.dropped[why])
         yield from (now, most, refused, dropped, failed)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tidegate.intake.doors import Door
+from tidegate.intake.room import SLOW_GRACE_S
 
+MOST_HEADERS = 1000
+"""Of one request, those behind its body among them, which nobody else counts."""
 MOST_HEAD = 64 * 1024
 UNREAD_BYTES_PER_S = 500
 """Whoever reads an answer slower is no device: agents themselves give up below 1000 bytes a second."""
@@ -26,7 +30,9 @@ class GuardedProtocol(HttpToolsProtocol):
     """HTTP with bounds; `guarded` makes it for one port."""
 
     door = Door()
-    _who: str | None = None
+    who: str | None = None
+    """The address that its place is counted for; None: it has none, or has none any more."""
+    _made_s = 0.0
     _taken = 0
     _standing = ""
     _cycle: Any = None
@@ -35,24 +41,29 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def admitted(self, who: str) -> None:
         """Note that the door has let this connection in already, before its handshake."""
-        self._who = who
+        self.who = who
+
+    def leave(self) -> None:
+        """Give its place back, once."""
+        if self.who is not None:
+            self.door.leave(self.who)
+            self.who = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, or close it at once (called by the loop)."""
-        if self._who is None:
+        if self.who is None:
             peer = transport.get_extra_info("peername")
-            self._who = self.door.enter(peer[0] if isinstance(peer, tuple) else "")
-            if self._who is None:
+            self.who = self.door.enter(peer[0] if isinstance(peer, tuple) else "")
+            if self.who is None:
                 self.transport = transport
                 transport.abort()
                 return
+        self._made_s = time.monotonic()
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no more (called by the loop)."""
-        if self._who is not None:
-            self.door.leave(self._who)
-            self._who = None
+        self.leave()
         self._cycle = None
         super().connection_lost(exc)
 
@@ -63,7 +74,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if in_head or (self.cycle is not None and self.cycle.more_body):
             self._taken += len(data)
             most = MOST_HEAD if in_head else self.door.most_bytes
-            if self._taken > most > 0:
+            if self._taken > most > 0 or len(self.headers) > MOST_HEADERS:
                 self._drop("size")
         elif self._taken:
             self._taken = 0
@@ -95,25 +106,47 @@ class GuardedProtocol(HttpToolsProtocol):
         if not standing:
             self._standing, self._cycle = "", None
             return
-        paced = standing == "unread" or (standing == "body" and self.door.body_bytes_per_s > 0)
-        if standing != self._standing or (standing != "unread" and cycle is not self._cycle):
+        if not self._noted(standing):
             self._standing, self._cycle, self._since_s = standing, cycle, now_s
-            self._moved = self._bytes(standing) if paced else 0
+            self._moved = self._bytes(standing) if self._paced(standing) else 0
             return
         took_s = now_s - self._since_s
         if standing == "idle" and took_s >= self.timeout_keep_alive:
             self.transport.close()
         if standing == "idle" or took_s < self.door.patience_s:
             return
-        if paced:
-            moved, pace = (
-                self._bytes(standing),
-                self.door.body_bytes_per_s if standing == "body" else UNREAD_BYTES_PER_S,
-            )
-            if moved - self._moved >= pace * took_s:
-                self._moved, self._since_s = moved, now_s
-                return
+        if self._paced(standing) and self._keeps_pace(standing, took_s):
+            self._moved, self._since_s = self._bytes(standing), now_s
+            return
         self._drop("request" if standing == "body" else standing)
+
+    def idle_since(self, now_s: float) -> float | None:
+        """Say since when it has held its place for nothing that is ours to do; None: it does not, or is too new."""
+        standing = self._where()
+        if standing == "request" and self.cycle is None:
+            return self._made_s
+        if not standing or not self._noted(standing):
+            return None
+        took_s = now_s - self._since_s
+        if self._paced(standing) and (took_s < SLOW_GRACE_S or self._keeps_pace(standing, took_s)):
+            return None
+        return self._since_s
+
+    def give_up(self) -> None:
+        """Make way for somebody else."""
+        self.leave()
+        self.transport.abort()
+
+    def _noted(self, standing: str) -> bool:
+        """Say whether the last look has seen it at just this."""
+        return standing == self._standing and (standing == "unread" or self.cycle is self._cycle)
+
+    def _paced(self, standing: str) -> bool:
+        return standing == "unread" or (standing == "body" and self.door.body_bytes_per_s > 0)
+
+    def _keeps_pace(self, standing: str, took_s: float) -> bool:
+        pace = self.door.body_bytes_per_s if standing == "body" else UNREAD_BYTES_PER_S
+        return self._bytes(standing) - self._moved >= pace * took_s
 
     def _where(self) -> str:
         """Say what it is in the middle of that is not ours to do, or that nothing was asked since the last answer."""

@@ -7,7 +7,9 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import structlog
 
@@ -20,6 +22,28 @@ ACCEPTED_AT_ONCE = 64
 GOODBYE_S = 5.0
 """Over TLS a polite end waits for the other side's; so long."""
 Make = Callable[[], GuardedProtocol]
+
+
+class _Greeting:
+    """Somebody who has not finished a handshake; holds a place (see `room.Seat`)."""
+
+    def __init__(self, made: GuardedProtocol, line: socket.socket) -> None:
+        self.made, self.line = made, line
+        self.task: asyncio.Task[None] | None = None
+        self._began_s = time.monotonic()
+
+    @property
+    def who(self) -> str | None:
+        return self.made.who
+
+    def idle_since(self, now_s: float) -> float | None:
+        made = cast("asyncio.Transport | None", self.made.transport)
+        return self._began_s if made is None else None  # from its end on it counts for itself
+
+    def give_up(self) -> None:
+        self.made.leave()
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Listening:
@@ -60,6 +84,10 @@ class Listening:
             self._server.close()
         self._line.close()
 
+    def greeted(self) -> Iterable[_Greeting]:
+        """Give who is in the middle of a handshake: here the loop has them."""
+        return ()
+
     async def wait_closed(self) -> None:
         """Wait until the loop has ended its server."""
         if self._server is not None:
@@ -72,7 +100,7 @@ class TlsListening:
     def __init__(self, line: socket.socket, make: Make, door: Door, context: ssl.SSLContext) -> None:
         self._line, self._make, self._door, self._context = line, make, door, context
         self._loop = asyncio.get_running_loop()
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._greeting: set[_Greeting] = set()
         self._reads = self._closed = False
 
     @property
@@ -102,27 +130,28 @@ class TlsListening:
                 line.close()
                 continue
             line.setblocking(False)
-            task = self._loop.create_task(self._greet(line, who))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+            greeting = _Greeting(self._make(), line)
+            greeting.made.admitted(who)
+            greeting.task = self._loop.create_task(self._greet(greeting))
+            self._greeting.add(greeting)
 
-    async def _greet(self, line: socket.socket, who: str) -> None:
+    async def _greet(self, greeting: _Greeting) -> None:
         try:
-            made = self._make()
-            made.admitted(who)
             await self._loop.connect_accepted_socket(
-                lambda: made,
-                line,
+                lambda: greeting.made,
+                greeting.line,
                 ssl=self._context,
                 ssl_handshake_timeout=self._door.patience_s,
                 ssl_shutdown_timeout=GOODBYE_S,
             )
         except BaseException as error:  # not made, so nobody will say that it was lost
             self._door.dropped["handshake"] += isinstance(error, TimeoutError | ConnectionAbortedError)
-            self._door.leave(who)
-            line.close()
+            greeting.made.leave()
+            greeting.line.close()
             if not isinstance(error, OSError | EOFError):
                 raise
+        finally:
+            self._greeting.discard(greeting)
 
     def _rest(self) -> None:
         if self._reads:
@@ -134,12 +163,17 @@ class TlsListening:
         self._rest()
         self._closed = True
         self._line.close()
-        for task in self._greeting:
-            task.cancel()
+        for greeting in list(self._greeting):
+            greeting.give_up()
+
+    def greeted(self) -> Iterable[_Greeting]:
+        """Give who is in the middle of a handshake."""
+        return self._greeting
 
     async def wait_closed(self) -> None:
         """Wait until nobody is being greeted."""
-        await asyncio.gather(*self._greeting, return_exceptions=True)
+        tasks = [greeting.task for greeting in self._greeting if greeting.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def failed(door: Door, trouble: str) -> None:
