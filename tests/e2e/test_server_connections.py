@@ -349,13 +349,26 @@ def test_a_server_without_a_file_left_goes_on_when_there_are_some(serve: Serve, 
     """The limit is taken down under its feet: what it counted on is not there, so accepting itself fails."""
     server = serve()
     pid = server.process.pid
+    operator = httpx.Client(
+        base_url=server.address["operators"], headers={"authorization": f"Bearer {server.token}"}, timeout=60
+    )
+
+    def token() -> httpx.Response:
+        asked = {"labels": {}, "uses": 1, "expires_s": 60, "who": "ada", "why": ""}
+        return operator.post("/api/v1/tokens", json=asked)
+
+    until(lambda: token().status_code == 201)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, FILES))
+    reply = token()
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+    assert "Too many open files" in reply.json()["detail"]
     some = lines(server.end("devices"), 20, HALF) + lines(server.end("operators"), 20, HALF)
     time.sleep(2.0)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (FILES, FILES))
     for line in some:
         line.close()
     server.works()
+    assert token().status_code == 201
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -53,6 +55,8 @@ _STATUS: list[tuple[type[TidegateError], int, str]] = [
     (Refused, 409, "Refused"),
     (LogError, 503, "Not durable"),
 ]
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO, errno.EROFS}
+"""What the system refuses for a time, and nobody's mistake here."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -99,6 +103,17 @@ async def _refusal(_: Request, error: Exception) -> Response:
                 found.headers["retry-after"] = "5"
             return found
     return problem(500, "Error", str(error))
+
+
+async def _scarce(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno not in _SCARCE:
+        raise error
+    structlog.get_logger().error("request failed", path=request.url.path, trouble=str(error))
+    sentence = f"the server's system refuses it: {error.strerror}; look whether it was done, then ask again"
+    found = problem(503, "Not now", sentence)
+    found.headers["retry-after"] = "5"
+    return found
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
@@ -169,7 +184,12 @@ def make_app(office: Office) -> Any:
             *timeline.ROUTES,
             *tokens.ROUTES,
         ],
-        exception_handlers={TidegateError: _refusal, HTTPException: _http_error, Exception: _broken},
+        exception_handlers={
+            TidegateError: _refusal,
+            OSError: _scarce,
+            HTTPException: _http_error,
+            Exception: _broken,
+        },
     )
     app.state.office = office
     access = Access(office.operator_token, lambda: office.controller.state.operators, office.passwords)
