@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,23 @@ class Site:
         await self.controller.ask(lambda s, now: acts.steer_rollout(s, now, BY, rollout=name, verb="resume"))
 
 
+@contextlib.asynccontextmanager
+async def refusing(site: Site, refuses: Callable[[Path], bool] = lambda path: True) -> AsyncIterator[int]:
+    """A rollout is under way and pauses, and the repository takes no plan that says so; gives the records before."""
+    async with running(site.controller):
+        await under_way(site.plant, site.controller, 4, observe_s=5000)
+        before = len(site.records())
+        site.refuses = refuses
+        await site.pause()
+        await site.until(lambda: site.tries)
+        yield before
+
+
 def test_a_full_repository_disk_puts_one_plan_on_record_and_that_one_stands_at_last(tmp_path: Path) -> None:
     site = Site(tmp_path)
 
     async def scene() -> None:
-        async with running(site.controller):
-            await under_way(site.plant, site.controller, 4, observe_s=5000)
-            before = len(site.records())
-            site.refuses = lambda path: True
-            await site.pause()
-            await site.until(lambda: site.tries)
+        async with refusing(site) as before:
             for _ in range(8):
                 await site.later(STEP_S)
             assert site.tries >= 9
@@ -99,12 +107,7 @@ def test_a_plan_that_says_something_else_is_put_on_record_as_well(tmp_path: Path
     site = Site(tmp_path)
 
     async def scene() -> None:
-        async with running(site.controller):
-            await under_way(site.plant, site.controller, 4, observe_s=5000)
-            before = len(site.records())
-            site.refuses = lambda path: True
-            await site.pause()
-            await site.until(lambda: site.tries)
+        async with refusing(site) as before:
             await site.resume()
             await site.later(STEP_S)
             assert [event.plan["state"] for event in site.records()[before:]] == ["paused", "open"]
@@ -120,12 +123,7 @@ def test_a_plan_that_could_not_stand_in_its_time_is_made_anew(tmp_path: Path) ->
     site = Site(tmp_path)
 
     async def scene() -> None:
-        async with running(site.controller):
-            await under_way(site.plant, site.controller, 4, observe_s=5000)
-            before = len(site.records())
-            site.refuses = lambda path: True
-            await site.pause()
-            await site.until(lambda: site.tries)
+        async with refusing(site) as before:
             await site.later(700)
             assert len(site.records()) == before + 2
             assert site.records()[-1].plan["expires"] > site.records()[-2].plan["expires"]
@@ -139,11 +137,7 @@ def test_a_number_that_stands_in_a_file_is_not_used_for_anything_else(tmp_path: 
     site = Site(tmp_path)
 
     async def scene() -> None:
-        async with running(site.controller):
-            await under_way(site.plant, site.controller, 4, observe_s=5000)
-            site.refuses = lambda path: path.name.endswith(name)
-            await site.pause()
-            await site.until(lambda: site.tries)
+        async with refusing(site, lambda path: path.name.endswith(name)):
             begun = site.publisher.next_version - 1
             assert site.records()[-1].version == begun
             site.refuses = lambda path: False
@@ -159,11 +153,7 @@ def test_it_is_not_ready_while_a_plan_does_not_stand_whatever_else_goes_well(tmp
     site = Site(tmp_path)
 
     async def scene() -> None:
-        async with running(site.controller):
-            await under_way(site.plant, site.controller, 4, observe_s=5000)
-            site.refuses = lambda path: True
-            await site.pause()
-            await site.until(lambda: site.tries)
+        async with refusing(site):
             await site.controller.ask(note(1))
             assert "plans could not be published" in site.controller.why_not_ready
             site.refuses = lambda path: False
@@ -204,12 +194,8 @@ def test_after_a_start_what_was_only_on_record_is_made_anew(tmp_path: Path) -> N
     site = Site(tmp_path)
 
     async def first() -> None:
-        async with running(site.controller):
-            await under_way(site.plant, site.controller, 4, observe_s=5000)
+        async with refusing(site):
             await site.controller.ask(released(site.plant, OTHER))
-            site.refuses = lambda path: True
-            await site.pause()
-            await site.until(lambda: site.tries)
 
     asyncio.run(first())
     only_on_record = site.records()[-1]
