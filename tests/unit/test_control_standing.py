@@ -81,11 +81,12 @@ async def refusing(site: Site, refuses: Callable[[Path], bool] = lambda path: Tr
         yield before
 
 
-def test_a_full_repository_disk_puts_one_plan_on_record_and_that_one_stands_at_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "plans.json"], ids=["no file", "not the one that takes the number"])
+def test_a_full_repository_disk_puts_one_plan_on_record_and_that_one_stands_at_last(tmp_path: Path, name: str) -> None:
     site = Site(tmp_path)
 
     async def scene() -> None:
-        async with refusing(site) as before:
+        async with refusing(site, lambda path: path.name.endswith(name)) as before:
             for _ in range(8):
                 await site.later(STEP_S)
             assert site.tries >= 9
