@@ -22,7 +22,7 @@ from tidegate.gate.report import refusal
 from tidegate.gate.sandbox import Sandbox
 from tidegate.gate.settings import Corpora, Damage, Resources, Settings
 from tidegate.gate.sources import Source
-from tidegate.gate.switches import switched_off
+from tidegate.gate.switches import left_out, switched_off
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -129,6 +129,12 @@ def test_what_clamav_takes_and_means_something_else_is_refused(
             ("load", "benign"),
             "benign: a.yar:1: rule letters takes the benign file",
         ),
+        (
+            "old.db",
+            f"Tide.Old={b'ordinary letter'.hex()}\n",
+            ("load", "benign"),
+            "benign: old.db:1: rule Tide.Old takes",
+        ),
     ],
 )
 def test_a_file_beside_the_signatures_is_named(
@@ -169,6 +175,11 @@ def test_a_list_that_lets_things_through_is_named(tmp_path: Path, name: str, tex
             "0:0:4d5a90:programs:CL_TYPE_ANY:CL_TYPE_IGNORED\n",
             "detections: kinds.ftm:1: ClamAV will not look into files that begin so: they count as CL_TYPE_IGNORED",
         ),
+        (
+            "later.ldb",
+            f"Tide.Later;Engine:9000-9999,Target:0;0;{b'of a later engine'.hex()}\n",
+            "detections: later.ldb:1: ClamAV leaves it out without a word: it is for engines of level 9000 to 9999",
+        ),
     ],
 )
 def test_a_payload_that_turns_the_engine_off_is_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -185,6 +196,17 @@ def test_bits_that_a_switch_had_count() -> None:
                        ("ELF:0x1:0:255", ""), ("ELF:0x0", "turns ELF"), ("PE", ""), ("PE:many:0", "")):  # fmt: skip
         found = switched_off([Source("a.cfg", text.split(":")[0], 1, text)], before)
         assert [says in said for _, said in found] == [True] * bool(says), text
+
+
+def test_signatures_for_other_engines_are_told_in_each_format() -> None:
+    texts = {"a.ndb": "N:0:*:aa:10:50", "a.ldb": "N;Engine:51-255,Target:0;0;aa", "a.hsb": "aa:1:N:300",
+             "a.hdb": "aa:1:N", "b.ndb": "N:0:*:aa:10", "a.fp": "aa:1:N:1:99"}  # fmt: skip
+    found = left_out([Source(file, "N", 1, text) for file, text in texts.items()], 216)
+    assert [(each.file, says.partition("level ")[2].partition(",")[0]) for each, says in found] == [
+        ("a.ndb", "10 to 50"), ("a.hsb", "from 300 on"), ("a.fp", "1 to 99")
+    ]  # fmt: skip
+    trusted = Source("a.crb", "N", 1, "N;1;aa;bb;cc;010001;1;1;1;0;ours")
+    assert "signed with this certificate" in switched_off([trusted], {})[0][1]
 
 
 @CLAMAV

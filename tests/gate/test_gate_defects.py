@@ -18,6 +18,7 @@ from tidegate.gate.pipeline import run_checks
 from tidegate.gate.port import FAILED, Finding, choose, load_checks
 from tidegate.gate.report import refusal
 from tidegate.gate.settings import Corpora, Detections, InterpreterSettings, RunLimits, Settings
+from tidegate.gate.sources import read_sources
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -206,6 +207,34 @@ def test_a_rule_that_waits_for_its_day_is_refused(shared: tuple[Path, Path], tmp
     )
     (found,) = refused(candidate, shared, "variety")
     assert (found.place, found.quote) == ("new.yar:7", "time.now() > 1900000000") and "the clock" in found.sentence
+
+
+def test_a_condition_that_is_never_so_is_refused_with_its_line(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    candidate = content(tmp_path / "candidate")
+    (candidate / "new.yar").write_text('rule new {\n  strings:\n    $a = "abcdef"\n  condition:\n    $a and false\n}\n')
+    (found,) = refused(candidate, shared, "variety")
+    assert found.place == "new.yar:5" and "invariant boolean expression" in found.sentence
+
+
+def test_a_new_rule_that_detects_nothing_at_all_is_warned_of(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    baseline, cache = shared
+    candidate = content(tmp_path / "candidate")
+    (candidate / "new.yar").write_text('\nrule new { strings: $a = "abcdef" condition: $a and filesize < 3 }\n')
+    with trial_of(candidate, Wanted(SETTINGS, Path(), baselines=(baseline,), cache=cache)) as trial:
+        results = run_checks(trial, choose(load_checks(), ["load", "detections"], []))
+    (found,) = results[-1].findings
+    assert (found.place, found.grave) == ("new.yar:2", False) and "not even what was made of its own" in found.sentence
+
+
+def test_what_stands_between_two_rules_is_part_of_neither(tmp_path: Path) -> None:
+    (tmp_path / "a.yar").write_text(
+        'rule a { condition: filesize == 7 }\nimport "math"\n// }\nrule b { condition: a }\n'
+    )
+    found = read_sources(tmp_path, ["a.yar"])
+    assert [(each.line, each.text) for each in found.values()] == [
+        (1, "rule a { condition: filesize == 7 }"),
+        (4, "rule b { condition: a }"),
+    ]
 
 
 def test_rules_under_other_names_count_as_gone(shared: tuple[Path, Path], tmp_path: Path) -> None:

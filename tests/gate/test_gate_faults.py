@@ -104,7 +104,12 @@ MORE = {
     "takes the device's files away": (
         "lifecycle",
         Case(activate=f"{ACTIVATE}rm -rf /tmp/watch/*\n"),
-        "deactivate: getting rid of it does not work: files of the device's own are gone or changed: /tmp/watch/",
+        "activate:3: activation does not work: files of the device's own are gone or changed: /tmp/watch/",
+    ),
+    "takes the device's files away when it goes": (
+        "lifecycle",
+        Case(deactivate=f"{DEACTIVATE}rm -f /tmp/watch/readme.txt\n"),
+        "deactivate:2: deactivation does not work: files of the device's own are gone or changed: /tmp/watch/",
     ),
     "the rollback leaves something running": (
         "upgrade",

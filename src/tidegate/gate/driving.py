@@ -46,6 +46,8 @@ class Came:
     said: str = ""
     mb: float = 0.0
     """The most memory that the component's programs have held up to then."""
+    at: int = -1
+    """The number of the step that did it, where that was an earlier one."""
 
 
 def drive(
@@ -86,7 +88,8 @@ def drive(
     for line in ran.stdout.decode(errors="replace").splitlines():
         try:
             value = json.loads(line)
-            found.append(Came(steps[value["step"]], str(value["kind"]), str(value["said"]), float(value["mb"])))
+            step, at = steps[value["step"]], int(value["at"])
+            found.append(Came(step, str(value["kind"]), str(value["said"]), float(value["mb"]), at))
         except (ValueError, KeyError, TypeError, IndexError):
             continue
     if len(found) < len(steps) and (not found or found[-1].kind == "ok" or go_on):
@@ -111,6 +114,8 @@ def judge(came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mappin
     """Turn the first step that did not go well into a finding; `words` say what each step means. Whether all went."""
     for number, each in enumerate(came):
         if each.kind != "ok":
+            if 0 <= each.at < len(steps):
+                number, each = each.at, replace(each, step=steps[each.at])
             file, line = _program(edition, each)
             seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}", file=file, line=line)
             return False
@@ -138,7 +143,8 @@ def _line_naming(root: Path, name: str, said: str) -> int:
     if not name or path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PROGRAM:
         return 0
     lines = path.read_bytes().decode(errors="replace").splitlines()
-    for part in (*parts, *(re.split(r"[.\d]", part)[0] for part in parts)):
+    above = [str(Path(word).parent) for word in re.findall(r"/[^\s,;:]+", said) if word.count("/") > 2]
+    for part in (*parts, *above, *(re.split(r"[.\d]", part)[0] for part in parts)):
         for number, line in enumerate(lines, start=1):
             if part and part in line:
                 return number

@@ -24,7 +24,7 @@ MOST_TRACED, MOST_LINES = 20, 1_000_000
 SUFFIXES = (
     ".cdb", ".cfg", ".cvd", ".cld", ".cud", ".fp", ".ftm", ".hdb", ".hdu", ".hsb", ".hsu", ".idb", ".ign", ".ign2",
     ".imp", ".ldb", ".ldu", ".mdb", ".mdu", ".msb", ".msu", ".ndb", ".ndu", ".pdb", ".sfp", ".wdb", ".yar", ".yara",
-    ".cbc", ".gdb", ".cat", ".crb",
+    ".cbc", ".gdb", ".cat", ".crb", ".db", ".sdb", ".rmd", ".zmd", ".ioc", ".pwdb", ".info",
 )  # fmt: skip
 _SCAN = ("clamscan", "--database=" + PAYLOAD, "--infected", "--no-summary", "--stdout", "--allmatch")
 _QUIET = ("--official-db-only=no", "--max-filesize=64M", "--max-scansize=256M", "--tempdir=/tmp")

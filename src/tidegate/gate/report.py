@@ -86,7 +86,8 @@ def _listed(pairs: Mapping[Pair, int]) -> list[dict[str, Any]]:
 def say_finding(check: str, finding: Finding) -> str:
     """Write a finding in one line: where, then what, then on which sample."""
     where = f"{finding.place}: " if finding.place else ""
-    return f"{check}: {where}{finding.sentence}"
+    sample = f" (on {finding.sample})" if finding.sample and finding.sample not in finding.sentence else ""
+    return f"{check}: {where}{finding.sentence}{sample}"
 
 
 def refusal(results: Sequence[Result]) -> list[str]:

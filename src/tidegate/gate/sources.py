@@ -36,6 +36,11 @@ class Source:
     line: int
     text: str
 
+    @property
+    def place(self) -> str:
+        """Where it stands, as `file:line`."""
+        return f"{self.file}:{self.line}"
+
 
 def read_sources(root: Path, files: Sequence[str]) -> dict[str, Source]:
     """Find all items of content files, by `file` and name joined by a colon."""
@@ -62,6 +67,8 @@ def _yara(file: str, text: str) -> list[Source]:
     line, counted = 1, 0
     for here, match in enumerate(starts):
         end = starts[here + 1].start() if here + 1 < len(starts) else len(text)
+        # What stands between two rules, as an import, belongs to neither.
+        end = max(bare.rfind("}", match.start(), end) + 1, match.end())
         line, counted = line + text.count("\n", counted, match.start(1)), match.start(1)
         found.append(Source(file, match[1], line, text[match.start() : end].rstrip()))
     return found

@@ -9,14 +9,16 @@ from typing import Any
 
 from tidegate.core.wire import plain
 from tidegate.gate.interpreters import Match
+from tidegate.gate.planting import sample_name
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.scanning import suspect, sweep, where
 from tidegate.gate.sources import Source, find_item
-from tidegate.gate.switches import switched_off
+from tidegate.gate.switches import engine_level, left_out, switched_off
 from tidegate.gate.trial import Edition, Trial
 from tidegate.trust.statement import rfc3339
 
 MOST_SHOWN = 20
+MOST_IDLE = 5
 _GLOBAL = re.compile(r"\s*(?:private\s+)?global\s")
 _SILENCING = (".ign", ".ign2", ".fp", ".sfp")
 """ClamAV's lists of signatures and files to let through."""
@@ -88,6 +90,7 @@ class DetectionsCheck:
             seen.figures["reused from"] = rfc3339(now.since_s)
         seen.figures |= {"planted": len(own), "made": len(made.files), "detected": len(found)}
         seen.figures["rules exercised"] = f"{len(exercised):,} of {len(trial.sources):,}"
+        self._untried(trial, seen, {rule for _, rule in exercised})
         if not trial.baselines:
             for path in missed[:MOST_SHOWN]:
                 seen.fail("a planted sample is not detected", sample=path)
@@ -96,10 +99,29 @@ class DetectionsCheck:
 
     def _switches(self, trial: Trial, seen: Seen) -> None:
         before = trial.sources_of(trial.baselines[0]) if trial.baselines else {}
-        for source, says in switched_off(trial.changed_sources().values(), before)[:MOST_SHOWN]:
+        changed = trial.changed_sources().values()
+        off = switched_off(changed, before)
+        if trial.need_interpreter().kind == "clamav" and (level := engine_level()):
+            off += left_out(changed, level)
+        for source, says in off[:MOST_SHOWN]:
             if not any(fnmatchcase(source.name, pattern) for pattern in trial.settings.detections.retired):
                 says += f"; if that is meant, name {source.name} among what goes ([detections] retired)"
                 seen.fail(says, file=source.file, line=source.line, rule=source.name)
+
+    def _untried(self, trial: Trial, seen: Seen, exercised: set[str]) -> None:
+        """Warn of new or changed rules that have detected nothing at all, not even samples made of their own texts."""
+        made = {path.rpartition("/")[2].partition("-")[0] for path, _ in trial.made_samples.paths()}
+        idle = [each for key, each in trial.changed_sources().items()
+                if each.name not in exercised and sample_name(key, each) in made]  # fmt: skip
+        for source in idle[:MOST_IDLE]:
+            more = f", nor do {len(idle) - 1:,} others that are new or changed" if len(idle) > 1 else ""
+            seen.warn(
+                f"the rule has detected nothing, not even what was made of its own texts{more}: nobody knows whether it"
+                " ever will; plant a sample that it must detect (--planted)",
+                file=source.file,
+                line=source.line,
+                rule=source.name,
+            )
 
     def _compare(self, trial: Trial, seen: Seen, say: Say, own: set[str], found: dict[str, set[str]]) -> None:
         baseline = trial.baselines[0]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from tidegate.gate.checks.size import beyond
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
+from tidegate.gate.sources import Source
 from tidegate.gate.trial import Trial
 
+_CONSTANT = ("invariant boolean expression", "unsatisfiable expression")
 _CLOCK = re.compile(r"\btime\s*\.\s*now\b")
 
 
@@ -68,3 +72,19 @@ class VarietyCheck:
                     rule=key.rpartition(":")[2],
                 )
         seen.figures["changed rules"] = len(changed)
+        if not beyond(trial):
+            self._compiler(trial, seen, changed)
+
+    def _compiler(self, trial: Trial, seen: Seen, changed: Mapping[str, Source]) -> None:
+        """What the compiler itself says of new conditions that never change."""
+        told = {finding.place for finding in seen.findings}
+        for warning in trial.loaded(trial.candidate).warnings:
+            file, _, rest = warning.partition(":")
+            number, _, text = rest.partition(":")
+            line = int(number) if number.isdecimal() else 0
+            for source in changed.values():
+                if source.file == file and source.line <= line <= source.line + source.text.count("\n"):
+                    if text.strip() in _CONSTANT and source.place not in told:
+                        seen.fail(f"the compiler says of the condition: {text.strip()}: it is the same for whatever is"
+                                  " looked at", file=file, line=line, rule=source.name)  # fmt: skip
+                    break

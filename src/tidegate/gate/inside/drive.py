@@ -53,6 +53,7 @@ class Stepper:
         self.own = {path: path.stat().st_size for path in OWN.rglob("*") if path.is_file()}
         self.before: set[str] = set()
         self.before = set(self.written())
+        self.lost: dict[Path, int] = {}
 
     def place(self) -> Place:
         return Place(self.component, self.current, self.work, self.manifest, self.settings)
@@ -126,11 +127,18 @@ class Stepper:
 
     def left(self, _: str) -> str:
         """See that nothing of that is there any more (logs may stay), and all of the device's own that was there."""
-        if lost := [path for path, size in self.own.items() if not path.is_file() or path.stat().st_size != size]:
-            raise Unhealthy(f"files of the device's own are gone or changed: {_named([str(path) for path in lost])}")
+        if self.lost:
+            at = min(self.lost.values())
+            paths = [str(path) for path, number in self.lost.items() if number == at]
+            raise Unhealthy(f"files of the device's own are gone or changed: {_named(paths)}", at)
         if found := [path for path in self.written() if not path.startswith(MAY_STAY)]:
             raise Unhealthy(f"still there after deactivation: {_named(found)}")
         return ""
+
+    def missed(self, number: int) -> None:
+        """Remember which step it was that the device's own files went at, or have changed; some come back."""
+        lost = {path for path, size in self.own.items() if not path.is_file() or path.stat().st_size != size}
+        self.lost = {path: self.lost.get(path, number) for path in sorted(lost)}
 
     def unwell(self, _: str) -> str:
         """See that health is not good when nothing runs: probes that are content then would notice no outage."""
@@ -189,7 +197,11 @@ def _named(paths: list[str]) -> str:
 
 
 class Unhealthy(Exception):
-    """A look at the component that was not good."""
+    """A look at the component that was not good; `at`: the step that did it, if it was an earlier one."""
+
+    def __init__(self, said: str, at: int = -1) -> None:
+        super().__init__(said)
+        self.at = at
 
 
 def others() -> list[str]:
@@ -228,14 +240,15 @@ def main() -> int:
     for number, (step, argument) in enumerate(asked["steps"]):
         do: Callable[[str], str] = getattr(stepper, step)
         began = time.monotonic()
-        kind, said = "ok", ""
+        kind, said, at = "ok", "", -1
         try:
             said = do(argument)
         except (TidegateError, Unhealthy) as error:
-            kind, said = "refused", str(error)
+            kind, said, at = "refused", str(error), getattr(error, "at", -1)
         except Exception as error:
             kind, said = "broken", f"{type(error).__name__}: {error}"
-        line = {"step": number, "kind": kind, "said": said, "took_s": round(time.monotonic() - began, 3)}
+        stepper.missed(number)
+        line = {"step": number, "kind": kind, "said": said, "at": at, "took_s": round(time.monotonic() - began, 3)}
         line["mb"] = round(held_mb(), 1)
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
