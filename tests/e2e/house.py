@@ -102,10 +102,10 @@ class House:
         ports = ("--role", "controller", "--operators", f"{self.host(machine)}:0", *self.log, *words)
         self.controllers.append(self.serve(machine, *ports))
 
-    def standby(self, machine: str = "controller") -> None:
+    def standby(self, *words: str, machine: str = "controller") -> None:
         """Start one more, and wait until it stands by."""
         before = self.waiting()
-        self.controller("--standby", machine=machine)
+        self.controller("--standby", *words, machine=machine)
         self.until(lambda: self.waiting() > before)
 
     def waiting(self) -> int:

@@ -88,5 +88,5 @@ def test_a_controller_that_is_cut_off_is_replaced_and_grants_nothing_when_it_is_
     with net_of("collector", "controller", "second", "store") as net, house_in(tmp_path, store, net) as house:
         house.controller()
         house.at("controller", house.office).close()
-        house.standby("second")
+        house.standby(machine="second")
         run(house, house.collectors(2), 60, CutOff(net, "silent"), pytestconfig)

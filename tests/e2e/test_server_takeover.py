@@ -25,8 +25,8 @@ class Killing:
     """Kills the active controller at random moments, a standby ready each time; `gaps` are the seconds until the next
     acknowledged report."""
 
-    def __init__(self, kills: int) -> None:
-        self.kills = kills
+    def __init__(self, kills: int, *words: str) -> None:
+        self.kills, self.words = kills, words
         self.gaps: list[float] = []
 
     async def __call__(self, scene: Scene) -> None:
@@ -43,7 +43,7 @@ class Killing:
             self.gaps.append(time.monotonic() - killed_at)
             if number < self.kills - 1:
                 scene.go.clear()  # a standby takes its time to start; the rollout must not be over meanwhile
-                await asyncio.to_thread(house.standby)
+                await asyncio.to_thread(house.standby, *self.words)
                 scene.go.set()
         assert len(self.gaps) == self.kills, "the rollout was over too soon"
         print(f"\n{self.kills} kills, from the kill to the next acknowledged report: {rounded(self.gaps)} s")

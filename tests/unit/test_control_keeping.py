@@ -19,7 +19,7 @@ from tests.server import Plant
 from tests.snapshots import difference, snapshot
 from tests.unit.test_control_checkpoints import note
 
-from tidegate.control import checkpoints, keeping, scratch
+from tidegate.control import checkpoints, scratch
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.beside import Child, can_fork
 from tidegate.control.checkpoints import Checkpoints
@@ -45,10 +45,9 @@ class Desk:
 
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scratch, "LEAST_BYTES", 64)
-        monkeypatch.setattr(keeping, "EVERY_EVENTS", 100)
         self.log = SqliteLog(place / "log.db")
         self.log.append_records([*fleets.enrolments(2000), fleets.start(2000), *fleets.leases(2000, 1, 2)])
-        self.kept = Checkpoints(place / "kept")
+        self.kept = Checkpoints(place / "kept", every=100)
         self.keeping = Keeping(self.log, self.kept)
         self.state = fold_batches(self.log.read_batches(), self.keeping.empty())
 
@@ -216,9 +215,8 @@ def test_a_child_holds_no_file_or_socket_of_its_parent_and_dies_with_it(tmp_path
 def test_a_controller_at_work_has_checkpoints_written_and_its_log_stays_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "EVERY_EVENTS", 20)
     plant = Plant(tmp_path)
-    kept = Checkpoints(plant.home.checkpoints)
+    kept = Checkpoints(plant.home.checkpoints, every=20)
 
     def newest() -> str:
         return max((path.name for path in kept.directory.glob("*.checkpoint")), default="")

@@ -22,7 +22,7 @@ from tidegate.cli.serve_collector import collector_token, serve_collector
 from tidegate.cli.serve_files import Bounds, make_doors
 from tidegate.cli.serve_ports import OneServer, make_server, run_loop
 from tidegate.cli.serve_tls import Tls, choose_tls
-from tidegate.control.checkpoints import Checkpoints
+from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
 from tidegate.control.controller import Controller
 from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import make_registry
@@ -58,6 +58,7 @@ def serve(
     connections: int = 0,
     address_connections: int = 0,
     patience: float = PATIENCE_S,
+    checkpoint_every: int = EVERY_EVENTS,
     role: Literal["all", "controller", "collector"] = "all",
     standby: bool = False,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
@@ -81,6 +82,7 @@ def serve(
         address_connections: How many of them one address may have; 0 for a quarter. This machine itself may have all.
         patience: Seconds in which a request must have come whole, and without which nobody may pause in reading an
             answer; then the connection is dropped. Operators' uploads may take longer while they come on.
+        checkpoint_every: Events after which the state is written down once more, so that a start reads the rest alone.
         role: "collector" answers devices and forwards to the active controller; "controller" opens the operators' port
             alone and takes what collectors forward; "all" does both in one process.
         standby: Wait while another controller is at work on this log, and take over when it is gone.
@@ -90,6 +92,9 @@ def serve(
     """
     place = Home(home or default_home())
     place.check()
+    if checkpoint_every < 1:
+        raise BadInput("--checkpoint-every must be 1 or more events")
+    checkpoints = Checkpoints(place.checkpoints, checkpoint_every)
     ends = [_host_port("--devices", devices), _host_port("--operators", operators)]
     opens = {"all": ends, "controller": ends[1:], "collector": ends[:1]}[role]
     tls = choose_tls(place, (tls_cert, tls_key), without_tls, opens)
@@ -106,7 +111,7 @@ def serve(
         opened = _open_log(place, log, log_password_file, standby)
         if opened.warning:
             print(f"{opened.warning}.", flush=True)
-        run_loop(_serve(place, opened, ends, tls, rates, make_doors(role, bounds)))
+        run_loop(_serve(place, opened, checkpoints, ends, tls, rates, make_doors(role, bounds)))
 
 
 def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) -> Log:
@@ -136,11 +141,17 @@ def _host_port(what: str, text: str) -> tuple[str, int]:
 
 
 async def _serve(
-    place: Home, log: Log, ends: list[tuple[str, int]], tls: Tls, rates: Rates, doors: dict[str, Door]
+    place: Home,
+    log: Log,
+    checkpoints: Checkpoints,
+    ends: list[tuple[str, int]],
+    tls: Tls,
+    rates: Rates,
+    doors: dict[str, Door],
 ) -> None:
     publisher = Publisher(place.repository, place.keys)
     ledger = _ledger(place)
-    controller = Controller(log, publisher, ledger=ledger, checkpoints=Checkpoints(place.checkpoints))
+    controller = Controller(log, publisher, ledger=ledger, checkpoints=checkpoints)
     witnesses: Witnesses | None = None
     if ledger is not None:
         witnesses = Witnesses(ledger, lambda: read_policy(place), lambda said: setattr(controller, "trouble", said))

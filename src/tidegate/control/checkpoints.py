@@ -57,10 +57,13 @@ def code_print() -> str:
 
 
 class Checkpoints:
-    """The directory of a control plane's checkpoints: `<last event>.checkpoint`, the newest two."""
+    """The directory of a control plane's checkpoints: `<last event>.checkpoint`, the newest two.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    `every`: after how many events one more is due.
+    """
+
+    def __init__(self, directory: Path, every: int = EVERY_EVENTS) -> None:
+        self.directory, self.every = directory, every
         self.trouble = ""
 
     def save(self, log: Log, state: ServerState) -> Path | None:

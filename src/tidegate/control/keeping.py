@@ -12,7 +12,7 @@ import time
 import structlog
 
 from tidegate.control.beside import Child, can_fork
-from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoint, Checkpoints, about
+from tidegate.control.checkpoints import Checkpoint, Checkpoints, about
 from tidegate.control.state import ServerState
 from tidegate.log.port import Log, LogError
 
@@ -29,6 +29,7 @@ class Keeping:
     def __init__(self, log: Log, checkpoints: Checkpoints | None) -> None:
         """Name the places; without checkpoints nothing is written."""
         self._log, self._checkpoints = log, checkpoints
+        self._every = checkpoints.every if checkpoints else 0
         self._saved = 0
         """The last event that a checkpoint covers, as far as is known."""
         self._tried = 0
@@ -52,7 +53,7 @@ class Keeping:
             self._relax_at = time.monotonic() + RELAX_EVERY_S
         if self._child is not None:
             self._hear(self._child)
-        elif self._checkpoints is not None and self._log.last - self._tried >= EVERY_EVENTS:
+        elif self._checkpoints is not None and self._log.last - self._tried >= self._every:
             self._tried = self._log.last
             if can_fork():
                 await self._begin(self._checkpoints, state)
