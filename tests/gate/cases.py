@@ -222,7 +222,7 @@ FAULTS: dict[str, Callable[[], Case]] = {
     "lifecycle": lambda: Case(
         # What activation starts is still there when the release has been taken off.
         activate=f"{ACTIVATE}setsid sleep 600 >/dev/null 2>&1 &\n",
-        says="lifecycle: deactivate: getting rid of it does not work: still running after deactivation: sleep 600",
+        says="lifecycle: activate:3: getting rid of it does not work: still running after deactivation: sleep 600",
     ),
     "upgrade": lambda: Case(
         # An older release left a state file that the new one cannot read.

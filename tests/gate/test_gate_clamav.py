@@ -122,7 +122,7 @@ def test_what_clamav_takes_and_means_something_else_is_refused(
 @pytest.mark.parametrize(
     ("name", "text", "only", "says"),
     [
-        ("x.cbc", "ClamBCafhm\n", ("load",), "load: x.cbc: "),
+        ("x.cbc", "ClamBCafhm\n", ("load",), "load: x.cbc:1: "),
         (
             "a.yar",
             'rule letters { strings: $a = "ordinary letter" condition: $a }\n',

@@ -56,10 +56,10 @@ DEVICE = {
         f'{ACTIVATE}head -c 10000000000 /dev/zero > "$1/big" 2>/dev/null || true\n',
         "lifecycle: activate: activation does not work: it filled the ",
     ),
-    "hangs": (f"{ACTIVATE}sleep 3600\n", "lifecycle: activate: activation does not work: "),
+    "hangs": (f"{ACTIVATE}sleep 3600\n", "lifecycle: activate:3: activation does not work: "),
     "needs the network": (
         f"set -e\n{ACTIVATE}python3 -c 'import socket; socket.socket()'\n",
-        "lifecycle: activate: activation does not work: ",
+        "lifecycle: activate:4: activation does not work: ",
     ),
 }
 
@@ -115,7 +115,7 @@ MORE = {
         "upgrade",
         Case(activate=f'{ACTIVATE}if [ ! -e "$1/pid" ]; then sleep 600 >/dev/null 2>&1 & echo $! > "$1/pid"; fi\n',
              deactivate=f'{DEACTIVATE}kill "$(cat "$1/pid")"\nrm -f "$1/pid"\n'),
-        "deactivate: the rollback to channel old0 does not work: still running after deactivation: sleep 600",
+        "activate:3: the rollback to channel old0 does not work: still running after deactivation: sleep 600",
     ),
     "activation that takes much more memory": (
         "upgrade",
@@ -128,6 +128,12 @@ MORE = {
                       f' pathlib.Path(sys.argv[1]).touch(); time.sleep(2.5)\' "$1/held" >/dev/null 2>&1 &\n'
                       f'while [ ! -e "$1/held" ]; do sleep 0.05; done\nrm -f "$1/held"\n'),
         "activate:1: activation and what it starts hold 1",
+    ),
+    "a state that the release before cannot read": (
+        "upgrade",
+        Case(activate=f'{ACTIVATE}echo 2 > "$1/format"\n',
+             older=(f'{ACTIVATE}if [ -e "$1/format" ]; then\n  exit 7\nfi\n',)),
+        "activate:3: rollback to channel old0 does not work: activate of channel: sh ended with exit code 7 (",
     ),
     "the rollback leaves a file outside": (
         "upgrade",

@@ -7,13 +7,15 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tidegate.core.model import Manifest
 from tidegate.core.wire import plain
 from tidegate.gate.engine_yara import YaraInterpreter
 from tidegate.gate.jobs import Job
+from tidegate.gate.nearest import parting
 from tidegate.gate.port import Seen
+from tidegate.gate.retraced import CURRENT, last_line
 from tidegate.gate.trial import Edition, Trial
 
 PROBE_S = "1"
@@ -24,7 +26,6 @@ WRITABLE = (
 )  # fmt: skip
 """Where a release could write on a device besides its own directory: here it may, and what is left there is seen."""
 KEPT = "/kept"
-_CURRENT = "{current}/"
 MOST_PROGRAM = 1 << 20
 YARA_SETTINGS = {"watch": "/tmp/watch", "quarantine": "/tmp/quarantine", "interval_s": "0.1", "start_s": "90"}
 
@@ -110,29 +111,68 @@ def editions_of(*editions: Edition) -> dict[str, tuple[Manifest, Path]]:
     return {edition.digest: (edition.manifest, edition.content) for edition in editions}
 
 
-def judge(came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str], edition: Edition) -> bool:
+def judge(trial: Trial, came: Sequence[Came], steps: Sequence[Step], seen: Seen, words: Mapping[int, str]) -> bool:
     """Turn the first step that did not go well into a finding; `words` say what each step means. Whether all went."""
     for number, each in enumerate(came):
         if each.kind != "ok":
             if 0 <= each.at < len(steps):
                 number, each = each.at, replace(each, step=steps[each.at])
-            file, line = _program(edition, each)
-            seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}", file=file, line=line)
+            file, line, more = _place(trial, steps[:number], each)
+            seen.fail(f"{words.get(number, each.step.what)} does not work: {each.said}{more}", file=file, line=line)
             return False
     return len(came) == len(steps)
 
 
-def _program(edition: Edition, came: Came) -> tuple[str, int]:
-    """Give the payload's own program that a step ran, and the line that it complains of, or that names a path that the
-    complaint names; "" and 0 where it has none."""
+def _place(trial: Trial, before: Sequence[Step], came: Came) -> tuple[str, int, str]:
+    """Give (file, line, words to add): the payload's own program that a step ran, and the line that it complains of, or
+    that names a path that is complained of, or that it ended at; "" and 0 where it has none."""
+    known = {edition.digest: edition for edition in (trial.candidate, *trial.baselines)}
+    at = trial.candidate
+    done: list[tuple[Edition, Sequence[str]]] = []
+    for step in before:
+        at = known.get(step.about, at) if step.what == "point" else at
+        if step.what in ("activate", "deactivate"):
+            done.append((at, getattr(at.manifest, step.what)))
+    name, words = _program(at, came)
+    if came.step.what == "quiet" and (started := _started(trial.candidate, came.said)):
+        return *started, ""
+    complained = re.search(rf'{re.escape(name)}(?:: (?:line )?|", line )(\d+)\b', came.said) if name else None
+    line = int(complained[1]) if complained else _line_naming(at.content, name, came.said)
+    if not line and came.step.what in ("activate", "deactivate"):
+        line = last_line(trial, done, at, words, WRITABLE)
+    if at is trial.candidate or not name:
+        return name, line, ""
+    own = trial.candidate.content / name  # an older release's program fails: what this one did before it is to be read
+    here = parting(at.content / name, own)[0] if own.is_file() and not own.is_symlink() else 0
+    where = f"{name}:{line}" if line else name
+    return (name if here else ""), here, f" ({where} of {at.title})"
+
+
+def _program(edition: Edition, came: Came) -> tuple[str, Sequence[str]]:
+    """Give the payload's program that a step ran ("": none), and the command that it is in."""
     what, manifest = came.step.what, edition.manifest
     programs = {"activate": manifest.activate, "deactivate": manifest.deactivate, "quiet": manifest.deactivate,
                 "outside": manifest.activate, "left": manifest.deactivate, "same": manifest.activate,
                 "unwell": [word for probe in manifest.health.probes for word in probe.command]}  # fmt: skip
     words = programs.get(what, ())
-    name = next((word.removeprefix(_CURRENT) for word in words if word.startswith(_CURRENT)), "")
-    complained = re.search(rf"{re.escape(name)}: (?:line )?(\d+):", came.said) if name else None
-    return name, int(complained[1]) if complained else _line_naming(edition.content, name, came.said)
+    return next((word.removeprefix(CURRENT) for word in words if word.startswith(CURRENT)), ""), words
+
+
+def _started(edition: Edition, said: str) -> tuple[str, int] | None:
+    """Give the line of a release's activation that starts something in the background that is still running."""
+    name, _ = _program(edition, Came(Step("activate"), "ok"))
+    path = edition.content / name
+    if not name or path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PROGRAM:
+        return None
+    running = {PurePosixPath(word).name for word in said.partition(": ")[2].split()[:3]}
+    behind = [
+        (number, line)
+        for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), start=1)
+        if re.search(r"(?<![&>])&(?![&>\d])", line) and not line.lstrip().startswith("#")
+    ]
+    named = [number for number, line in behind if running & set(re.findall(r"[\w.+-]+", line))]
+    numbers = named or [number for number, _ in behind]
+    return (name, numbers[0]) if numbers else None
 
 
 def _line_naming(root: Path, name: str, said: str) -> int:

@@ -26,7 +26,7 @@ SUFFIXES = (
     ".imp", ".ldb", ".ldu", ".mdb", ".mdu", ".msb", ".msu", ".ndb", ".ndu", ".pdb", ".sfp", ".wdb", ".yar", ".yara",
     ".cbc", ".gdb", ".cat", ".crb", ".db", ".sdb", ".rmd", ".zmd", ".ioc", ".pwdb", ".info",
 )  # fmt: skip
-_SCAN = ("clamscan", "--database=" + PAYLOAD, "--infected", "--no-summary", "--stdout", "--allmatch")
+_SCAN = ("clamscan", "--database=" + PAYLOAD, "--no-summary", "--stdout", "--allmatch")
 _QUIET = ("--official-db-only=no", "--max-filesize=64M", "--max-scansize=256M", "--tempdir=/tmp")
 _LINE = re.compile(r"at line (\d+)")
 _YARA = re.compile(r"yyerror\(\): (?:\S*?payload/)?(\S+) line (\d+) ([^\n]*)")
@@ -41,6 +41,7 @@ class ClamavInterpreter(CommandInterpreter):
     kind = "clamav"
     takes = (0, 1)
     batch = 100_000
+    tells = True
 
     def __init__(self, runner: Runner, name: str = "") -> None:
         """Take the sandbox."""
@@ -69,19 +70,19 @@ class ClamavInterpreter(CommandInterpreter):
         """Give the signature files."""
         return [name for name in super().content_files(payload) if name.lower().endswith(SUFFIXES)]
 
-    def load(self, payload: Path) -> Loaded:
+    def load(self, payload: Path, within_s: int = 0) -> Loaded:
         """Let clamscan take the signatures and look at one small file: it fails on a database that it cannot read."""
-        found = self._load(payload)
+        found = self._load(payload, within_s)
         return found if found.ok or found.crashed or found.line else self._traced(payload, found)
 
     def attempt(self, variants: Path, names: Sequence[str], each_s: int) -> dict[str, Loaded]:
         """Load each variant in a sandbox of its own."""
         return {name: self._load(variants / name) for name in names}
 
-    def _load(self, payload: Path) -> Loaded:
+    def _load(self, payload: Path, within_s: int = 0) -> Loaded:
         if not self.content_files(payload):
             return Loaded(False, sentence="the payload holds no signatures that ClamAV knows by their suffix")
-        found = super().load(payload)
+        found = super().load(payload, within_s)
         if found.sentence == _UNSIGNED:
             return replace(found, file=next((n for n in self.content_files(payload) if n.endswith(".cbc")), ""))
         skipped = _SKIPPED.search(found.sentence)

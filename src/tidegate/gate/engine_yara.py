@@ -30,10 +30,8 @@ from tidegate.gate.interpreters import (
     Scanned,
     split_place,
 )
-from tidegate.gate.jobs import Job, Limits, Ran
+from tidegate.gate.jobs import OVER, Job, Limits, Ran
 
-MOST_DEATHS = 5
-"""After so many files that kill it, the rest of a part is not looked at any more."""
 COMPILED = "/compiled"
 _CODE = "import importlib.metadata as m, sys; print(m.version('yara-x')); print(sys.prefix); print(sys.base_prefix)"
 
@@ -99,11 +97,12 @@ class YaraInterpreter:
         """Rules declare no fields."""
         return {}
 
-    def load(self, payload: Path) -> Loaded:
+    def load(self, payload: Path, within_s: int = 0) -> Loaded:
         """Compile the rules within the limits that a device's driver sets, and keep what comes of it."""
         asked = {"mode": "load", "payload": PAYLOAD, "most_kept": MOST_BYTES if self._compiled else 0}
         own = self._runner.limits
         limits = replace(own, cpu_s=min(own.cpu_s, COMPILE_CPU_S), memory_mb=min(own.memory_mb, COMPILE_MEMORY_MB))
+        limits = limits.within(within_s)
         ran = self._run(asked, [(payload, PAYLOAD)], limits=replace(limits, output_mb=2 * MOST_BYTES >> 20))
         values = _values(ran.stdout)
         found = _loaded(ran, values)
@@ -114,7 +113,14 @@ class YaraInterpreter:
         return found
 
     def scan(
-        self, payload: Path, files: Files, places: Places, heard: Heard | None = None, *, compiled: bool = False
+        self,
+        payload: Path,
+        files: Files,
+        places: Places,
+        heard: Heard | None = None,
+        *,
+        compiled: bool = False,
+        each_s: int = 0,
     ) -> Scanned:
         """Compile and scan; a file that ends the interpreter is left out of the next run over the rest."""
         kept = self.kept(payload) if compiled else None
@@ -124,8 +130,10 @@ class YaraInterpreter:
         matches: list[Match] = []
         trouble: list[tuple[str, str]] = []
         size, cpu_s, peak_mb = 0, 0.0, 0.0
+        patience = self._runner.patience
         while True:
-            asked = {"mode": "scan", "payload": PAYLOAD, "files": left, "file_cpu_s": self._runner.file_cpu_s}
+            bound_s = each_s or patience.bound_s(self._runner.file_cpu_s)
+            asked = {"mode": "scan", "payload": PAYLOAD, "files": left, "file_cpu_s": bound_s}
             asked["compiled"] = COMPILED if kept is not None else ""
             counter = _Counter(looked, heard)
             ran = self._run(asked, [(payload, PAYLOAD), *places], counter)
@@ -144,9 +152,11 @@ class YaraInterpreter:
                 return Scanned(loaded, tuple(matches), tuple(trouble), size, cpu_s, peak_mb)
             died_at = max(counter.at, 0)
             died = left[died_at] if left else "(nothing)"
-            trouble.append((died, f"scanning it, the interpreter {_why(ran, self._runner.file_cpu_s)}"))
+            over = ran.code == OVER and not each_s
+            why = patience.why(bound_s, self._runner.file_cpu_s) if over else ran.sentence
+            trouble.append((died, f"scanning it, the interpreter {why}"))
             left, looked = left[died_at + 1 :], looked + died_at + 1
-            if not left or len(trouble) >= MOST_DEATHS:
+            if not left or len(trouble) >= patience.most_deaths:
                 return Scanned(loaded, tuple(matches), tuple(trouble), size, cpu_s, ran.peak_mb)
 
     def attempt(self, variants: Path, names: Sequence[str], each_s: int) -> dict[str, Loaded]:
@@ -220,12 +230,6 @@ def _values(data: bytes) -> list[dict[str, Any]]:
             except ValueError:
                 continue
     return found
-
-
-def _why(ran: Ran, file_cpu_s: int) -> str:
-    if ran.code == 128 + 24:
-        return f"used more than {file_cpu_s} s of CPU and was ended, as it would be on a device"
-    return ran.sentence
 
 
 def _loaded(ran: Ran, values: list[dict[str, Any]]) -> Loaded:

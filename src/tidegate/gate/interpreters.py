@@ -12,6 +12,7 @@ from tidegate.gate.jobs import Job, Limits, Ran
 from tidegate.gate.sandbox import Sandbox
 
 PAYLOAD = "/payload"
+ENOUGH, MOST_DEATHS = 3, 5
 VARIANTS = "/variants"
 
 
@@ -53,6 +54,35 @@ class Scanned:
     peak_mb: float = 0.0
 
 
+@dataclass(slots=True)
+class Patience:
+    """How long one file may take in a trial: as long as on a device, until so many took longer that nothing is left to
+    find out; what is looked at then is given less."""
+
+    over: int = 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is sure that content explodes."""
+        return self.over >= ENOUGH
+
+    @property
+    def most_deaths(self) -> int:
+        """After so many files that kill the interpreter, the rest of a part is not looked at any more."""
+        return 2 if self.lost else MOST_DEATHS
+
+    def bound_s(self, usual_s: int) -> int:
+        """Give the CPU seconds that the next file may take."""
+        return max(usual_s // 5, 1) if self.lost else usual_s
+
+    def why(self, bound_s: int, usual_s: int) -> str:
+        """Say of a file that it used up its bound, and count it."""
+        self.over += 1
+        if bound_s < usual_s:
+            return f"used more than {bound_s} s of CPU, all that it was given after others that took {usual_s} s"
+        return f"used more than {bound_s} s of CPU and was ended, as it would be on a device"
+
+
 @dataclass(frozen=True, slots=True)
 class Runner:
     """The sandbox, and how many jobs may run in it at the same time."""
@@ -64,6 +94,7 @@ class Runner:
     gate: threading.Semaphore = field(default_factory=threading.Semaphore)
 
     waits: threading.Semaphore = field(default_factory=threading.Semaphore)
+    patience: Patience = field(default_factory=Patience)
 
     def run(self, job: Job, heard: Callable[[bytes], None] | None = None, *, patient: bool = False) -> Ran:
         """Run a job when there is a core for it; `patient`: it waits for the clock more than it computes, and has a
@@ -109,16 +140,24 @@ class Interpreter(Protocol):
         """Give the payload's files that it interprets, relative to it."""
         ...
 
-    def load(self, payload: Path) -> Loaded:
-        """Let it take content."""
+    def load(self, payload: Path, within_s: int = 0) -> Loaded:
+        """Let it take content; `within_s`: in at most so many seconds of CPU, and not many more by the clock."""
         ...
 
     def scan(
-        self, payload: Path, files: Files, places: Places, heard: Heard | None = None, *, compiled: bool = False
+        self,
+        payload: Path,
+        files: Files,
+        places: Places,
+        heard: Heard | None = None,
+        *,
+        compiled: bool = False,
+        each_s: int = 0,
     ) -> Scanned:
         """Let it take content and look at files; what it dies of is said, and the rest is looked at all the same.
 
         `compiled`: it may take the content as it was compiled before, where that is at hand; not to measure it.
+        `each_s`: CPU seconds that a file may take, where that is another bound than the settings'.
         """
         ...
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+OVER = 128 + 24
+"""The code of a run that used more CPU than it was allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,12 @@ class Limits:
     disk_mb: int = 256
     open_files: int = 256
     output_mb: int = 16
+
+    def within(self, cpu_s: int) -> Limits:
+        """Give the same with less CPU, and a clock that allows for some waiting; 0 changes nothing."""
+        if not cpu_s:
+            return self
+        return replace(self, cpu_s=min(self.cpu_s, cpu_s), wall_s=min(self.wall_s, 1.5 * cpu_s + 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tidegate.gate.corpus import Corpus, shards
 from tidegate.gate.interpreters import Match, Scanned
 from tidegate.gate.known import Known
 from tidegate.gate.port import Say
-from tidegate.gate.sources import Source, find_item, line_of
+from tidegate.gate.sources import find_item, line_of
+from tidegate.gate.tracing import traced
 from tidegate.gate.trial import Edition, Trial, digests
 
-MOST_SUSPECTS = 60
 MOST_TRACED = 2
+HURRY = 5
+"""What takes longer than a file may is traced with so much less: the rest of the content takes far less still."""
 SMALL_BYTES = 4 << 20
 """What is not more than this is not split: each part costs a start of the interpreter."""
 
@@ -122,7 +125,7 @@ def _scan(
 
 
 def suspects(trial: Trial, trouble: Sequence[tuple[str, str]], corpora: Sequence[Corpus]) -> list[dict[str, Any]]:
-    """Find the changed content file behind each trouble. Trying takes long where it hangs, so only the first are.
+    """Find the change behind each trouble. Trying takes long where it hangs, so only the first are traced.
 
     Where those lead to one place, the others are laid to it as well.
     """
@@ -134,33 +137,27 @@ def suspects(trial: Trial, trouble: Sequence[tuple[str, str]], corpora: Sequence
 
 
 def suspect(trial: Trial, sample: str, corpora: Sequence[Corpus]) -> dict[str, Any]:
-    """Find the changed content file that an interpreter dies of on a sample, by trying each alone."""
-    interpreter = trial.need_interpreter()
-    changed = trial.changed_sources()
-    names = sorted({source.file for source in changed.values()})
-    if not interpreter.separable or not 1 <= len(names) <= MOST_SUSPECTS:
-        return {"sample": sample}
+    """Find the change that an interpreter dies of on a sample, by trying ever fewer of them on it. Gives what a finding
+    takes, and as `more` what to add to its sentence.
+
+    What was found to explode in one check is not looked for again in another: it is at the same place.
+    """
+    interpreter, patience = trial.need_interpreter(), trial.runner.patience
     places = [(corpus.root, corpus.inside) for corpus in corpora if corpus.inside != "/usr"]
+    hurried_s = max(trial.runner.file_cpu_s // HURRY, 1)
 
-    if len(names) == 1 and all(source.file in names for source in trial.sources.values()):
-        return _first_of(changed, names[0], sample)  # there is no other
+    def dies(content: Path) -> bool:
+        return bool(interpreter.scan(content, [(sample, 0)], places, each_s=hurried_s).trouble)
 
-    def dies(name: str) -> bool:
-        part = trial.part_of(trial.candidate, [name])
-        found = interpreter.scan(part, [(sample, 0)], places)
-        shutil.rmtree(part, ignore_errors=True)
-        return bool(found.trouble)
-
-    with ThreadPoolExecutor(trial.jobs) as pool:
-        guilty = [name for name, died in zip(names, pool.map(dies, names), strict=True) if died]
-    if not guilty:
-        return {"sample": sample}
-    return _first_of(changed, guilty[0], sample)
-
-
-def _first_of(sources: Mapping[str, Source], file: str, sample: str) -> dict[str, Any]:
-    first = min((s for s in sources.values() if s.file == file), key=lambda s: s.line)
-    return {"sample": sample, "file": first.file, "line": first.line, "rule": first.name}
+    if not sample:
+        return {}
+    with trial.tracing:
+        if patience.lost and trial.guilty:
+            return {**trial.guilty, "sample": sample}
+        found, more = traced(trial, dies)
+        if patience.over:
+            trial.guilty = trial.guilty or found
+    return {**found, "sample": sample, "more": more}
 
 
 def where(trial: Trial, match: Match) -> dict[str, Any]:

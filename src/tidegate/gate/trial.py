@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import tempfile
 import threading
@@ -29,6 +30,8 @@ from tidegate.gate.settings import Settings
 from tidegate.gate.sources import Source, read_sources, words_of
 from tidegate.gate.unpleasant import unpleasant
 from tidegate.trust.payload import unpack_payload, verify_payload
+
+LEAST_LOAD_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ class Trial:
     """Devices: {labels: {...}, facts: {...}}."""
     results: dict[str, str] = field(default_factory=lambda: {})
     """What checks have said so far, by name."""
+    guilty: dict[str, Any] = field(default_factory=lambda: {})
+    """The place of the change that content explodes at, once it has been found."""
+    tracing: threading.RLock = field(default_factory=threading.RLock)
+    """Held while a change is looked for, so that two checks do not look for the same one."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _compiling: threading.RLock = field(default_factory=threading.RLock)
     _planting: threading.RLock = field(default_factory=threading.RLock)
@@ -148,8 +155,25 @@ class Trial:
         with self._compiling:
             known = self._loaded.get(edition.digest)
             if known is None:
-                known = self._loaded[edition.digest] = self.need_interpreter().load(edition.content)
+                within_s = self.load_bound_s() if edition is self.candidate else 0
+                known = self._loaded[edition.digest] = self.need_interpreter().load(edition.content, within_s)
+                if known.ok and known.cpu_s:
+                    self.cache.put(self._load_key(edition), float(known.cpu_s))
             return known
+
+    def load_bound_s(self) -> int:
+        """Give the CPU seconds after which loading the candidate is ended: far more than it may take against the
+        baseline. 0: the settings' limit alone, for there is nothing to compare with."""
+        if not self.baselines:
+            return 0
+        cost = self.cache.get(self._load_key(self.baselines[0]))
+        if not isinstance(cost, float):
+            before = self.loaded(self.baselines[0])
+            cost = before.cpu_s if before.ok else 0.0
+        return max(LEAST_LOAD_S, math.ceil(2 * max(self.settings.resources.load, 5) * cost)) if cost else 0
+
+    def _load_key(self, edition: Edition) -> list[Any]:
+        return ["CPU to load", edition.digest, self.interpreter_inputs()]
 
     def compile(self, edition: Edition) -> Path | None:
         """Give an edition's rules as the first interpreter has compiled them; they are compiled once. None: it does not

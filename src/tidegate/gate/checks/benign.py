@@ -60,4 +60,4 @@ class BenignCheck:
         if len(by_rule) > MOST_SHOWN:
             seen.fail(f"{len(by_rule):,} rules have {len(found.matches):,} false detections altogether")
         for (_, sentence), place in zip(found.trouble, suspects(trial, found.trouble, corpora), strict=True):
-            seen.fail(sentence, **place)
+            seen.fail(sentence + place.pop("more", ""), **place)

@@ -27,4 +27,4 @@ class CrashCheck:
         found = sweep(trial, trial.candidate, [trial.unpleasant], say, "unpleasant inputs", whole=True)
         seen.figures |= {"inputs": found.files, "bytes": found.bytes}
         for (_, sentence), place in zip(found.trouble, suspects(trial, found.trouble, [trial.unpleasant]), strict=True):
-            seen.fail(sentence, **place)
+            seen.fail(sentence + place.pop("more", ""), **place)

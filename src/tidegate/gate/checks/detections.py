@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from tidegate.core.wire import plain
 from tidegate.gate.interpreters import Match
 from tidegate.gate.planting import sample_name
 from tidegate.gate.port import Say, Seen
-from tidegate.gate.scanning import suspect, sweep, where
+from tidegate.gate.scanning import MOST_TRACED, suspect, sweep, where
 from tidegate.gate.sources import Source, find_item
 from tidegate.gate.switches import engine_level, left_out, switched_off
+from tidegate.gate.tracing import traced
 from tidegate.gate.trial import Edition, Trial
 from tidegate.trust.statement import rfc3339
 
@@ -37,10 +39,18 @@ def _rule_named(name: str, sources: Mapping[str, Source]) -> Source | None:
     return find_item({k: each for k, each in sources.items() if not each.file.lower().endswith(_SILENCING)}, name)
 
 
-def _suspicion(beside: Source, lost: str) -> tuple[bool, bool, bool]:
-    """Order what may have silenced a rule: first what can, and names it."""
-    silences = beside.file.lower().endswith(_SILENCING)
-    return not (silences and beside.name == lost), not silences, _GLOBAL.match(beside.text) is None
+def _able(beside: list[Source], lost: str) -> list[Source]:
+    """Give those of new and changed items that may have silenced a rule: the surest kind of them alone."""
+    silencing = [each for each in beside if each.file.lower().endswith(_SILENCING)]
+    naming = [each for each in silencing if each.name == lost]
+    return naming or silencing or [each for each in beside if _GLOBAL.match(each.text)] or beside
+
+
+def _silences(found: Source) -> str:
+    if found.file.lower().endswith(_SILENCING):
+        return f"{found.name} in {found.file} lets something through"
+    decides = "decides on all rules of its file" if _GLOBAL.match(found.text) else "silences it"
+    return f"{found.name} {decides}"
 
 
 def _form(sample: str) -> str:
@@ -79,7 +89,8 @@ class DetectionsCheck:
             return
         now = sweep(trial, trial.candidate, corpora, say, "planted samples")
         for sample, sentence in now.trouble:
-            seen.fail(f"it could not be looked at: {sentence}", **suspect(trial, sample, corpora))
+            place = suspect(trial, sample, corpora)
+            seen.fail(f"it could not be looked at: {sentence}{place.pop('more', '')}", **place)
         found: dict[str, set[str]] = {}
         for match in now.matches:
             found.setdefault(match.sample, set()).add(match.rule)
@@ -156,7 +167,7 @@ class DetectionsCheck:
                 what = "a planted sample" if sample in own else f"a sample of its own ({_FORMS[_form(sample)]})"
                 was = find_item(trial.sources_of(baseline), rule)
                 stood = f" ({was.file}:{was.line} there)" if was else ""
-                place, why = self._reason(trial, baseline, Match(sample, rule, file))
+                place, why = self._reason(trial, baseline, Match(sample, rule, file), len(told) <= MOST_TRACED)
                 seen.fail(f"{what} is not detected any more; {baseline.title} found it by {rule}{stood}{why}", **place)
         for path in sorted(own - set(found) - set(held))[:MOST_SHOWN]:
             seen.warn(f"a planted sample is detected neither by this nor by {baseline.title}", sample=path)
@@ -167,7 +178,7 @@ class DetectionsCheck:
             seen.warn(sentence, **where(trial, Match("", new)))
         self._gone(trial, seen, retired, set(renamed))
 
-    def _reason(self, trial: Trial, baseline: Edition, lost: Match) -> tuple[dict[str, Any], str]:
+    def _reason(self, trial: Trial, baseline: Edition, lost: Match, trace: bool) -> tuple[dict[str, Any], str]:
         """Give the place to look at: the rule itself, or what has changed beside it where its own words have not."""
         key = f"{lost.file}:{lost.rule}"
         own, was = trial.sources.get(key), trial.sources_of(baseline).get(key)
@@ -177,14 +188,30 @@ class DetectionsCheck:
             own, was = (_rule_named(lost.rule, sources) for sources in (trial.sources, trial.sources_of(baseline)))
         if own is None or was is None or own.text != was.text or not beside:
             return where(trial, lost), ""
-        first = min(beside, key=lambda each: _suspicion(each, lost.rule))
-        says = "is new or has changed beside it"
-        if _GLOBAL.match(first.text):
-            says = "decides on all rules of its file"
-        elif first.file.lower().endswith(_SILENCING):
-            says = f"in {first.file} lets something through"
-        place = {"file": first.file, "line": first.line, "rule": first.name, "sample": lost.sample}
-        return place, f"; that rule is as it was, but {first.name} {says}"
+        able = _able(beside, lost.rule)
+        if len(able) == 1 and able is not beside:
+            place = {"file": able[0].file, "line": able[0].line, "rule": able[0].name, "sample": lost.sample}
+            return place, f"; that rule is as it was, but {_silences(able[0])}"
+        place = self._silencer(trial, lost) if trace else {}
+        if not place:
+            return where(trial, lost), f"; that rule is as it was; new or changed beside it: {len(able):,}"
+        found = trial.sources.get(f"{place['file']}:{place['rule']}")
+        says = _silences(found) if found else "what is new here silences it"
+        return {**place, "sample": lost.sample}, f"; that rule is as it was, but {says}"
+
+    def _silencer(self, trial: Trial, lost: Match) -> dict[str, Any]:
+        """Find the change without which a rule that is as it was detects its sample, by trying."""
+        interpreter = trial.need_interpreter()
+        corpora = (*trial.planted_corpora, trial.made_samples)
+        places = [(corpus.root, corpus.inside) for corpus in corpora if corpus.files]
+
+        def silent(content: Path) -> bool:
+            found = interpreter.scan(content, [(lost.sample, 0)], places)
+            return found.loaded.ok and all(match.rule != lost.rule for match in found.matches)
+
+        with trial.tracing:
+            place, unsure = traced(trial, silent)
+        return {} if unsure else place
 
     def _gone(self, trial: Trial, seen: Seen, retired: set[str], renamed: set[str]) -> None:
         """Judge detections that are gone with their rules: some are retired on purpose, many are an accident."""

@@ -56,4 +56,4 @@ class IdempotenceCheck:
         }
         compiled = compiled_of(trial, trial.candidate)
         came = drive(trial, editions_of(trial.candidate), steps, compiled=compiled)
-        judge(came, steps, seen, words, trial.candidate)
+        judge(trial, came, steps, seen, words)

@@ -74,7 +74,7 @@ class LifecycleCheck:
             13: "getting rid of it",
         }
         came = drive(trial, editions_of(trial.candidate), steps, compiled=compiled)
-        judge(came, steps, seen, words, trial.candidate)
+        judge(trial, came, steps, seen, words)
         written = next((each.said for each in came if each.step.what == "outside"), "")
         if written:
             seen.warn(f"activation writes outside the component's own directory, where no rollback looks: {written}")

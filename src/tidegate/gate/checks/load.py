@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import TidegateError
 from tidegate.core.wire import plain
 from tidegate.gate.checks.size import beyond
+from tidegate.gate.interpreters import Interpreter, Loaded
 from tidegate.gate.matrix import wanted_versions
 from tidegate.gate.port import Say, Seen
+from tidegate.gate.scanning import HURRY
 from tidegate.gate.sources import line_of
+from tidegate.gate.tracing import traced
 from tidegate.gate.trial import Trial
 
 
@@ -62,14 +67,31 @@ class LoadCheck:
             if first:  # what the others lack or refuse does not keep the other checks from a look in this one
                 seen.blocks = not found.ok
             if not found.ok:
-                line = found.line or line_of(trial.sources, found.file, "")
-                seen.fail(f"{interpreter.name} {'died' if found.crashed else 'refuses it'}: {found.sentence}",
-                          file=found.file, line=line)  # fmt: skip
+                place, more = self._place(trial, interpreter, found)
+                seen.fail(f"{interpreter.name} {'died' if found.crashed else 'refuses it'}: {found.sentence}{more}",
+                          **place)  # fmt: skip
             elif first:
                 seen.figures |= {"items": found.items, "load CPU seconds": round(found.cpu_s, 3)}
                 self._warnings(found.warnings, seen)
         seen.figures["versions"] = sorted(versions)
         self._missing(trial, seen, set(versions))
+
+    def _place(self, trial: Trial, interpreter: Interpreter, found: Loaded) -> tuple[dict[str, Any], str]:
+        """Give where to look: what the interpreter names, or the change without which it does not say so."""
+        if line := found.line or line_of(trial.sources, found.file, ""):
+            return {"file": found.file, "line": line}, ""
+        bound_s = trial.load_bound_s()
+        hurried_s = math.ceil(bound_s / HURRY)
+
+        def same(content: Path) -> bool:
+            now = interpreter.load(content, hurried_s)
+            return now.crashed if found.crashed else not now.ok and now.sentence == found.sentence
+
+        with trial.tracing:
+            place, more = traced(trial, same) if interpreter is trial.interpreter else ({}, "")
+        if bound_s and any(word in found.sentence for word in ("SIGXCPU", "did not end")):
+            more = f" (it was given {bound_s} s of CPU, {trial.baselines[0].title} needs far less){more}"
+        return {"file": found.file, **place}, more
 
     def _warnings(self, warnings: tuple[str, ...], seen: Seen) -> None:
         seen.figures["compiler warnings"] = len(warnings)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from tidegate.gate.corpus import MB, Corpus
 from tidegate.gate.interpreters import Files, Places
 from tidegate.gate.planting import sample_name
 from tidegate.gate.port import Say, Seen
+from tidegate.gate.tracing import changed_files, pieces_of, traced
 from tidegate.gate.trial import Edition, Trial, digests
 from tidegate.gate.unpleasant import OWN_WORDS
 
@@ -25,6 +28,10 @@ SMALL_SHARE = 0.2
 """Up to so much of the content changed, the changed files alone are measured, and the rest counts as it did."""
 LEAST_S, LEAST_MB = 0.02, 8.0
 """Below these, what is measured is noise."""
+LEAST_OF_EXCESS = 0.3
+"""So much of what a release costs more must come with one change, for that one to be named."""
+TRACE_S = 20.0
+"""What the search for the change at fault may take."""
 WORDS = {"load": "CPU to load", "scan": "CPU to scan", "memory": "memory"}
 
 
@@ -91,10 +98,11 @@ class ResourcesCheck:
             mean, low, high = interval(ratios[name], own.confidence)
             seen.figures[f"{words} against {baseline}"] = f"{mean:.2f} times ({low:.2f} to {high:.2f}, limit {limit})"
             if low > limit:
+                place, more = self._suspect(trial, name, mean)
                 seen.fail(
                     f"{words} is {mean:.1f} times that of {baseline} ({low:.2f} to {high:.2f} with confidence"
-                    f" {own.confidence:g}, {len(ratios[name])} pairs); {limit:g} times is allowed",
-                    **self._suspect(trial, name),
+                    f" {own.confidence:g}, {len(ratios[name])} pairs); {limit:g} times is allowed{more}",
+                    **place,
                 )
             elif high > limit and mean > limit:
                 seen.warn(
@@ -166,21 +174,43 @@ class ResourcesCheck:
             raise Refused(f"{edition.title} did not get through the sample {sample}: {sentence}")
         return Cost(found.loaded.cpu_s, found.cpu_s, found.peak_mb)
 
-    def _suspect(self, trial: Trial, what: str) -> dict[str, Any]:
-        """Name the changed file that costs most, by measuring each alone; where there are few enough."""
-        interpreter = trial.need_interpreter()
-        if not interpreter.separable:
-            return {}
-        changed = trial.changed_sources()
-        names = sorted({source.file for source in changed.values()})
-        if not 1 <= len(names) <= 40:
-            return {}
+    def _suspect(self, trial: Trial, what: str, times: float) -> tuple[dict[str, Any], str]:
+        """Find the change that most of the cost comes with; or say that no single one does it."""
         files, more, places = sample(trial)
         files += more
-        costs = {name: getattr(self._measure(trial, trial.candidate, [name], files, places), what) for name in names}
-        worst = max(costs, key=lambda name: costs[name])
-        first = min((s for s in changed.values() if s.file == worst), key=lambda s: s.line)
-        return {"file": worst, "line": first.line, "rule": first.name}
+        whole = getattr(self._measure(trial, trial.candidate, None, files, places), what)
+        excess = whole - whole / times
+        line = self._without(trial, what, files, places, whole / times) + excess / 2
+        seen: list[float] = []
+
+        def costs(content: Path) -> bool:
+            found = trial.need_interpreter().scan(content, files, places)
+            cost = Cost(found.loaded.cpu_s, found.cpu_s, found.peak_mb)
+            seen.append(float(getattr(cost, what)) if found.loaded.ok else 0.0)
+            return seen[-1] > line
+
+        with trial.tracing:
+            place, words = traced(trial, costs, within_s=TRACE_S)
+        under, over = (side for side in ([c for c in seen if c <= line], [c for c in seen if c > line]))
+        if place and under and over and min(over) - max(under) < LEAST_OF_EXCESS * excess:
+            files_changed = changed_files(trial)
+            words = f"; no one change does it, it is spread over {len(files_changed)} changed files"
+            pieces = pieces_of(trial, files_changed[0])
+            place = {"file": files_changed[0], "line": pieces[0].line if pieces else 0}
+        return place, words
+
+    def _without(self, trial: Trial, what: str, files: Files, places: Places, before: float) -> float:
+        """Give what content costs without any change, in the form in which changes are tried: all of it as it was, or,
+        where files are tried alone, next to none."""
+        interpreter = trial.need_interpreter()
+        if not interpreter.separable:
+            return before
+        with tempfile.TemporaryDirectory(prefix="none-", dir=trial.work) as directory:
+            place = Path(directory)
+            place.chmod(0o755)
+            (place / "none.yar").write_text("rule none { condition: filesize == 7 }\n")
+            found = interpreter.scan(place, files, places)
+        return float(getattr(Cost(found.loaded.cpu_s, found.cpu_s, found.peak_mb), what))
 
 
 def sample(trial: Trial) -> tuple[list[tuple[str, int]], list[tuple[str, int]], Places]:

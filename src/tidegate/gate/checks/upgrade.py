@@ -77,7 +77,7 @@ class UpgradeCheck:
             }
             compiled = compiled_of(trial, edition, trial.candidate)
             came = drive(trial, editions_of(edition, trial.candidate), steps, compiled=compiled)
-            if judge(came, steps, seen, words, trial.candidate):
+            if judge(trial, came, steps, seen, words):
                 _memory(trial, seen, edition, came)
         seen.figures["baselines"] = [edition.title for edition in trial.baselines]
 
