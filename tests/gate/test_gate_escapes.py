@@ -236,6 +236,36 @@ def test_what_the_machine_has_a_bounded_number_of_is_not_to_be_had(run: Run) -> 
     assert own.tried(run, own._CALLS.format(calls=calls)).stdout.split() == [b"io_setup", b"1"]
 
 
+def test_watches_of_files_are_not_to_be_had(run: Run) -> None:
+    """Counted for all programs of a user on the machine, and each holds a file in memory that nothing counts."""
+    code = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.inotify_init1(0), ctypes.get_errno(), libc.inotify_init(), libc.inotify_add_watch(0, b'/usr', 2))
+"""
+    assert own.tried(run, code).stdout.split() == [b"-1", b"38", b"-1", b"-1"]
+
+
+def test_timers_and_signals_that_wait_are_few(run: Run) -> None:
+    """The kernel holds memory for each, and counts them for all programs of a user."""
+    code = """
+import ctypes
+libc, made, count = ctypes.CDLL(None), ctypes.c_void_p(), 0
+while count < 50_000 and libc.timer_create(1, None, ctypes.byref(made)) == 0:
+    count += 1
+print('ESCAPED' if count > 2000 else 'held')
+"""
+    assert own.tried(run, code).stdout.split() == [b"held"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another machine has other numbers")
+def test_a_terminal_is_typed_into_by_no_spelling_of_the_request(run: Run) -> None:
+    """The kernel looks at the lower half of the number alone, and so does the filter."""
+    calls = [(f"ioctl-{high}", 16, 0, high << 32 | 0x5412, 0, 0) for high in (0, 1, 0x7FFFFFFF)]
+    answers = own.tried(run, own._CALLS.format(calls=calls)).stdout.decode().splitlines()
+    assert [line.split()[1] for line in answers] == ["1"] * 3
+
+
 def test_open_files_give_no_more_than_they_were_opened_for(run: Run) -> None:
     code = """
 import mmap, os

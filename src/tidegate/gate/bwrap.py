@@ -13,6 +13,8 @@ from tidegate.gate.jobs import Job
 
 _USERS = range(2_000_000_000, 2_100_000_000)
 """User ids that no system hands out; each run as root takes one, so that limits per user are limits per run."""
+_SIGNALS = 1024
+"""Signals that may wait, and timers: the kernel holds memory for each, which nothing else counts."""
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _PARTS = 32
 """Each writable directory of its own has this part of what a run may write."""
@@ -51,7 +53,8 @@ def words(job: Job, rules: int, bwrap: str, also: Sequence[Path]) -> list[str]:
         words += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         words += ["--inh-caps=-all", "--bounding-set=-all", "--"]
     # Counted per user: outside, whatever else an ordinary user runs would count too and leave no room.
-    return [*words, "prlimit", f"--nproc={limits.processes}", "--", *job.command]
+    own = (f"--nproc={limits.processes}", f"--sigpending={_SIGNALS}")
+    return [*words, "prlimit", *own, "--", *job.command]
 
 
 def _places(job: Job, also: Sequence[Path]) -> list[str]:

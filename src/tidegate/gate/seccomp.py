@@ -53,9 +53,13 @@ DENIED: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 """By name: the number on x86_64 and on aarch64. They end with EPERM."""
 
-X86_ALONE = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "sysfs": 139, "create_module": 174}
-ABSENT = {"clone3": (435, 435), "memfd_create": (319, 279)}
-"""They end as if the kernel did not have them: programs then take an older way, whose arguments can be looked at."""
+X86_ALONE = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "sysfs": 139, "create_module": 174,
+             "inotify_init": 253}  # fmt: skip
+ABSENT = {
+    "clone3": (435, 435), "memfd_create": (319, 279), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
+}  # fmt: skip
+"""They end as if the kernel did not have them: programs then take an older way, whose arguments can be looked at, or
+look again and again: watches of files count for all programs of a user, and each holds a file in memory."""
 UNSUPPORTED = {"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)}
 """As if the file system had no attributes and no access lists (no limit counts those); copying then does without."""
 _CLONE, _IOCTL = (56, 220), (16, 29)
