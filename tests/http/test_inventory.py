@@ -8,6 +8,7 @@ import pytest
 from tests.server import World
 
 from tidegate.cli.devices import export
+from tidegate.control import inventory
 from tidegate.core.errors import BadInput
 
 duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed: dev.py setup")
@@ -44,6 +45,14 @@ def test_duckdb_reads_what_is_exported(world: World, tmp_path: Path) -> None:
     none = tmp_path / "none.parquet"
     export(none, label=["site=nowhere"], home=world.home.path)
     assert duckdb.sql(f"SELECT count(*) FROM '{none}'").fetchall() == [(0,)]
+    with pytest.MonkeyPatch.context() as patch:  # a fleet that goes through memory in several parts
+        patch.setattr(inventory, "ROWS_AT_ONCE", 2)
+        parts = tmp_path / "parts.parquet"
+        export(parts, home=world.home.path)
+    assert (
+        duckdb.sql(f"FROM '{parts}' ORDER BY device").fetchall()
+        == duckdb.sql(f"FROM '{file}' ORDER BY device").fetchall()
+    )
     with pytest.raises(BadInput, match="already"):
         export(file, home=world.home.path)
     csv = tmp_path / "fleet.csv"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tidegate.control.fleet import Fleet
 
 COUNTED_BELOW = 1 << 24
+ROWS_AT_ONCE = 1 << 18
+"""An export goes through memory in parts of so many devices."""
 
 
 def classes(fleet: Fleet, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
@@ -84,26 +86,55 @@ def write_parquet(fleet: Fleet, wanted: Mapping[str, str], into: Path) -> int:
     # Numbers before the values that they point to: devices may enrol meanwhile, and nothing known ever changes.
     label_sets = fleet.label_set[rows]
     installed = {component: fleet.installed[component][rows] for component in sorted(fleet.installed)}
-    heard_s = fleet.last_heard_s[rows].astype(np.int64)
-    columns: dict[str, Any] = {
-        "device_id": pa.array([fleet.device_id(row) for row in rows.tolist()], pa.string()),
-        "device": pa.array(rows.astype(np.int64)),
-        "enrolled": pa.array(fleet.enrolled_ms[rows], pa.timestamp("ms", tz="UTC")),
-        "last_heard": pa.array(heard_s * 1000, pa.timestamp("ms", tz="UTC"), mask=heard_s == 0),
-    }
+    heard_s = fleet.last_heard_s[rows]
     sets = list(fleet.labels.values)
-    for name in sorted({name for labels in sets for name in labels}):
-        values = [labels.get(name) for labels in sets]
-        columns[f"label.{name}"] = _texts(pa, values, label_sets)
-    for component, numbers in installed.items():
-        columns[f"installed.{component}"] = _texts(pa, [None, *fleet.digests.values], numbers)
-    pq.write_table(pa.table(columns), into)
+    named = {
+        f"label.{name}": _Texts(pa, [labels.get(name) for labels in sets], label_sets)
+        for name in sorted({name for labels in sets for name in labels})
+    } | {
+        f"installed.{component}": _Texts(pa, [None, *fleet.digests.values], numbers)
+        for component, numbers in installed.items()
+    }
+    moment = pa.timestamp("ms", tz="UTC")
+    writer = None
+    try:
+        for first in range(0, max(len(rows), 1), ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            here = rows[part]
+            heard_ms = heard_s[part].astype(np.int64) * 1000
+            columns: dict[str, Any] = {
+                "device_id": _hexadecimal(pa, fleet.ids[here]),
+                "device": pa.array(here.astype(np.int64)),
+                "enrolled": pa.array(fleet.enrolled_ms[here], moment),
+                "last_heard": pa.array(heard_ms, moment, mask=heard_ms == 0),
+                **{name: texts.part(part) for name, texts in named.items()},
+            }
+            table = pa.table(columns)
+            writer = writer or pq.ParquetWriter(into, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
     return len(rows)
 
 
-def _texts(pa: Any, values: list[str | None], numbers: Any) -> Any:
-    """Give a dictionary column: `numbers` point into `values`, of which several may be the same, or None."""
-    known = sorted({value for value in values if value is not None})
-    place = {value: number for number, value in enumerate(known)}
-    codes = np.array([-1 if value is None else place[value] for value in values] or [-1], dtype=np.int32)[numbers]
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(known, pa.string()))
+def _hexadecimal(pa: Any, ids: npt.NDArray[Any]) -> Any:
+    """Give a column of texts, the hexadecimal of each row's bytes; no text becomes an object."""
+    digits = 2 * ids.dtype.itemsize * (ids.shape[1] if ids.ndim == 2 else 1)
+    ends = np.arange(len(ids) + 1, dtype=np.int32) * digits
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(ends), pa.py_buffer(ids.tobytes().hex().encode()))
+
+
+class _Texts:
+    """A column of a dictionary: `numbers` point into `values`, of which several may be the same, or None."""
+
+    def __init__(self, pa: Any, values: list[str | None], numbers: npt.NDArray[Any]) -> None:
+        known = sorted({value for value in values if value is not None})
+        place = {value: number for number, value in enumerate(known)}
+        self._codes = np.array([-1 if value is None else place[value] for value in values] or [-1], dtype=np.int32)
+        self._pa, self._numbers, self._known = pa, numbers, pa.array(known, pa.string())
+
+    def part(self, part: slice) -> Any:
+        """Give some rows of it."""
+        codes = self._codes[self._numbers[part]]
+        return self._pa.DictionaryArray.from_arrays(self._pa.array(codes, mask=codes < 0), self._known)
