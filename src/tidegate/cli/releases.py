@@ -69,7 +69,7 @@ def create(
         component: What it updates, as in edr-rules.
         version: The vendor's name for it.
         seq: Its sequence number; higher than that of every earlier release of the component.
-        driver: What the payload means on a device: files, yara, command.
+        driver: What the payload means on a device: files, yara, clamav, command.
         out_dir: Where to write manifest.json and payload.tar.
         soak_s: How long a device must stay healthy before it confirms.
         probe: A health probe, NAME=COMMAND with its words; {watch} and other device settings are filled in.
