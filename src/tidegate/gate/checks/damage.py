@@ -21,8 +21,9 @@ from tidegate.trust.payload import describe_payload, verify_payload
 MOST_SHOWN = 10
 ARCHIVES = 40
 _CRASHED = 77
-_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 """libFuzzer's exit code for an input that the function did not survive."""
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
+_UNIT = re.compile(r"Base64( begins)?: (\S{1,200})")
 
 
 class DamageCheck:
@@ -139,7 +140,6 @@ class DamageCheck:
             lines = [line.strip() for line in said if _ERROR.match(line.strip())]
             lines = [f"{lines[0]} ({places[-1]})" if places else lines[0]] if lines else []
             what = lines[0] if lines and ran.code == _CRASHED else f"{ran.sentence} {ran.last_line}"
-            unit = next((line.split()[-1] for line in said if line.startswith("Base64: ")), "")
-            seen.fail(
-                f"a made-up input breaks {chosen.fuzz}: {what[:300]}{f'; in base64 it is {unit[:200]}' if unit else ''}"
-            )
+            unit = next((found for line in said if (found := _UNIT.match(line))), None)
+            shown = f"; in base64 it {'begins' if unit[1] else 'is'} {unit[2]}" if unit else ""
+            seen.fail(f"a made-up input breaks {chosen.fuzz}: {what[:300]}{shown}")
