@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,8 +11,8 @@ from typing import Any
 
 from tidegate.cli.home import Home
 from tidegate.cli.serve_files import Bounds, make_doors
-from tidegate.cli.serve_ports import make_server, run_loop
-from tidegate.cli.serve_tls import choose_tls
+from tidegate.cli.serve_ports import make_server, run_loop, until_told
+from tidegate.cli.serve_tls import Tls, choose_tls
 from tidegate.cli.show import out
 from tidegate.core.errors import BadInput, Refused, Untrusted
 from tidegate.trust.checkpoint import parse_checkpoint
@@ -143,21 +141,14 @@ def witness(
             run_loop(_serve(app, end, tls, signer.key))
 
 
-async def _serve(app: WitnessApp, end: tuple[str, int], tls: Any, key: NoteKey) -> None:
-    server = make_server(app, end, tls, replace(make_doors("collector", Bounds())["devices"], most_bytes=0))
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = asyncio.create_task(server.listen())
-    while not server.started and not work.done():
-        await asyncio.sleep(0.01)
-    if server.started:
+async def _serve(app: WitnessApp, end: tuple[str, int], tls: Tls, key: NoteKey) -> None:
+    def opened(port: int) -> None:
         out(f"Witness key: {key.text()}")
-        out(f"Witness:     {tls.url_for_others(end[0], server.port)}")
+        out(f"Witness:     {tls.url_for_others(end[0], port)}")
         out("The ledger's people enter it: tidegate keys ledger --witness KEY=URL --quorum 1 --output ledger.bundle")
-    await asyncio.wait([asyncio.create_task(stop.wait()), work], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    await work
+
+    door = replace(make_doors("collector", Bounds())["devices"], most_bytes=0)
+    await until_told(make_server(app, end, tls, door), opened)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,14 @@ import contextlib
 from pathlib import Path
 from typing import Annotated
 
-import uvicorn
 from cyclopts import Parameter
 
 from tidegate.cli.book import me, now_ms, open_book, write
+from tidegate.cli.diary import write_diary
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.recovery import app, hours
+from tidegate.cli.serve_files import Bounds, make_doors
+from tidegate.cli.serve_ports import make_server, run_loop, until_told
 from tidegate.cli.serve_tls import choose_tls
 from tidegate.cli.show import out, out_json, table
 from tidegate.contingency.burndown import forecast
@@ -249,13 +251,16 @@ def serve(
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise BadInput(f"--listen must be HOST:PORT, not {listen!r}")
-    tls = choose_tls(Home(home or default_home()), (tls_cert, tls_key), without_tls, [(host, int(port))])
+    end = (host.strip("[]") or "127.0.0.1", int(port))
+    tls = choose_tls(Home(home or default_home()), (tls_cert, tls_key), without_tls, [end])
     store = _store(queue, home)
     store.queue()
-    config = uvicorn.Config(make_app(store), host, int(port), log_level="warning", access_log=False, **tls.for_server)
-    server = uvicorn.Server(config)
-    sock = config.bind_socket()
-    address = tls.url_for_others(host, sock.getsockname()[1])
-    out(f"Serving {queue} at {address}; links: tidegate recovery links {queue} --address {address}")
+    write_diary("warning")
+
+    def opened(number: int) -> None:
+        address = tls.url_for_others(end[0], number)
+        out(f"Serving {queue} at {address}; links: tidegate recovery links {queue} --address {address}")
+
+    server = make_server(make_app(store), end, tls, make_doors("collector", Bounds())["devices"])
     with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[sock])
+        run_loop(until_told(server, opened))

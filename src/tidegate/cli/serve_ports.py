@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, cast
 
 import uvicorn
@@ -144,6 +145,22 @@ def make_server(app: Any, end: tuple[str, int], tls: Tls, door: Door | None = No
         **tls.for_server,
     )
     return OneServer(config, door)
+
+
+async def until_told(server: OneServer, opened: Callable[[int], None]) -> None:
+    """Serve on one port until SIGINT or SIGTERM; `opened` is told its number. Raises Refused if it cannot be opened."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows, where Ctrl-C ends the loop
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    work = asyncio.create_task(server.listen())
+    while not server.started and not work.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        opened(server.port)
+    await asyncio.wait([asyncio.create_task(stop.wait()), work], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await work
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
