@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.disks import disk_of
 from tests.e2e.house import House, Scene, house_in, run
 from tests.e2e.test_server_takeover import Killing
 
@@ -108,22 +107,11 @@ def test_a_child_that_is_killed_takes_nothing_with_it(tmp_path: Path, store: str
         assert "append failed" not in said, said[-3000:]
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True).returncode:
-        pytest.skip("a small file system can only be mounted by root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 @pytest.mark.parametrize("store", STORES)
-def test_a_child_without_room_is_told_of_and_no_more(
-    tmp_path: Path, small: Path, store: str, pytestconfig: pytest.Config
-) -> None:
-    with house_in(tmp_path / "house", store) as house:
-        house.home.checkpoints.symlink_to(small, target_is_directory=True)
+def test_a_child_without_room_is_told_of_and_no_more(tmp_path: Path, store: str, pytestconfig: pytest.Config) -> None:
+    with disk_of("tmpfs", 1) as disk, house_in(tmp_path, store) as house:
+        disk.fill()
+        house.home.checkpoints.symlink_to(disk.path, target_is_directory=True)
         house.controller(*EACH)
         house.office().close()
 

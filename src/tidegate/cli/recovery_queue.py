@@ -13,7 +13,7 @@ from tidegate.cli.diary import write_diary
 from tidegate.cli.home import Home, default_home
 from tidegate.cli.recovery import app, hours
 from tidegate.cli.serve_files import Bounds, make_doors
-from tidegate.cli.serve_ports import make_server, run_loop, until_told
+from tidegate.cli.serve_ports import host_port, make_server, run_loop, until_told
 from tidegate.cli.serve_tls import choose_tls
 from tidegate.cli.show import out, out_json, table
 from tidegate.contingency.burndown import forecast
@@ -248,10 +248,7 @@ def serve(
         tls_key: Its private key.
         home: The control plane's directory.
     """
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise BadInput(f"--listen must be HOST:PORT, not {listen!r}")
-    end = (host.strip("[]") or "127.0.0.1", int(port))
+    end = host_port("--listen", listen)
     tls = choose_tls(Home(home or default_home()), (tls_cert, tls_key), without_tls, [end])
     store = _store(queue, home)
     store.queue()

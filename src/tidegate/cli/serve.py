@@ -20,7 +20,7 @@ from tidegate.cli.home import Home, default_home
 from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.serve_collector import collector_token, serve_collector
 from tidegate.cli.serve_files import Bounds, make_doors
-from tidegate.cli.serve_ports import OneServer, make_server, run_loop
+from tidegate.cli.serve_ports import OneServer, host_port, make_server, run_loop
 from tidegate.cli.serve_tls import Tls, choose_tls
 from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
 from tidegate.control.controller import Controller
@@ -95,7 +95,7 @@ def serve(
     if checkpoint_every < 1:
         raise BadInput("--checkpoint-every must be 1 or more events")
     checkpoints = Checkpoints(place.checkpoints, checkpoint_every)
-    ends = [_host_port("--devices", devices), _host_port("--operators", operators)]
+    ends = [host_port("--devices", devices), host_port("--operators", operators)]
     opens = {"all": ends, "controller": ends[1:], "collector": ends[:1]}[role]
     tls = choose_tls(place, (tls_cert, tls_key), without_tls, opens)
     if tls.warning():
@@ -131,13 +131,6 @@ def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) 
                 raise
             structlog.get_logger().warning("the standby cannot reach the log", trouble=str(error))
         time.sleep(STANDBY_S)
-
-
-def _host_port(what: str, text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise BadInput(f"{what} must be HOST:PORT, not {text!r}")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 async def _serve(

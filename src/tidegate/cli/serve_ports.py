@@ -15,7 +15,7 @@ from typing import Any, cast
 import uvicorn
 
 from tidegate.cli.serve_tls import Tls
-from tidegate.core.errors import Refused
+from tidegate.core.errors import BadInput, Refused
 from tidegate.intake.app import IntakeApp
 from tidegate.intake.collector import CollectorApp
 from tidegate.intake.doors import Door
@@ -128,6 +128,14 @@ class OneServer(uvicorn.Server):
     def port(self) -> int:
         """The port that it listens on."""
         return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+def host_port(what: str, text: str) -> tuple[str, int]:
+    """Read HOST:PORT, of this machine alone where no host is named. Raises BadInput naming `what` it is for."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise BadInput(f"{what} must be HOST:PORT, not {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def make_server(app: Any, end: tuple[str, int], tls: Tls, door: Door | None = None) -> OneServer:
