@@ -25,7 +25,7 @@ from tests.server import Plant
 
 from tidegate.cli.home import Home
 from tidegate.intake.doors import Door
-from tidegate.intake.listening import Listening, listening_on, open_lines
+from tidegate.intake.listening import Listening, TlsListening, listening_on, open_lines
 
 pytestmark = [pytest.mark.room("intake"), pytest.mark.room("cli")]
 FILES = 256
@@ -415,6 +415,42 @@ def test_a_port_that_the_loop_gave_up_is_opened_again(tls: bool) -> None:
         assert door.open == 0
 
     uvloop.run(play())
+
+
+def test_whoever_is_turned_away_before_the_first_step_of_a_handshake_is_forgotten() -> None:
+    async def play() -> None:
+        door = Door("x", most=10)
+        [line] = open_lines("127.0.0.1", 0)
+        port = listening_on(line, lambda: cast(Any, GuardedSays(door)), door, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        assert isinstance(port, TlsListening)
+        await port.tend()
+        with socket.create_connection(line.getsockname(), 60):
+            port._accept()
+            assert door.open == 1
+            port.close()
+            await port.wait_closed()
+            await asyncio.sleep(0)
+        assert not list(port.greeted())
+        assert door.open == 0
+
+    uvloop.run(play())
+
+
+class GuardedSays:
+    """As much of a connection as a greeting needs."""
+
+    transport = None
+
+    def __init__(self, door: Door) -> None:
+        self.door, self.who = door, cast("str | None", None)
+
+    def admitted(self, who: str) -> None:
+        self.who = who
+
+    def leave(self) -> None:
+        if self.who is not None:
+            self.door.leave(self.who)
+        self.who = None
 
 
 def test_handshakes_that_do_not_end_are_bounded(serve: Serve, lines: Any, home: Path, tmp_path: Path) -> None:

@@ -134,6 +134,8 @@ class TlsListening:
             greeting.made.admitted(who)
             greeting.task = self._loop.create_task(self._greet(greeting))
             self._greeting.add(greeting)
+            # Not by the task itself: one that is cancelled before its first step takes none.
+            greeting.task.add_done_callback(lambda _, ended=greeting: self._greeting.discard(ended))
 
     async def _greet(self, greeting: _Greeting) -> None:
         try:
@@ -150,8 +152,6 @@ class TlsListening:
             greeting.line.close()
             if not isinstance(error, OSError | EOFError):
                 raise
-        finally:
-            self._greeting.discard(greeting)
 
     def _rest(self) -> None:
         if self._reads:
