@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from tidegate.core.caps import Cap
 from tidegate.core.course import next_due
 from tidegate.core.errors import Refused
 from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState
-from tidegate.core.rollout import ENDED, ClosedRing, RolloutSpec, step
+from tidegate.core.phases import ENDED, step
+from tidegate.core.rollout import ClosedRing, RolloutSpec
 from tidegate.core.verdict import Verdict
 from tidegate.core.wire import plain
 from tidegate.log.events import (
@@ -192,7 +194,11 @@ class Course:
         if not rollout.statistical:
             most = min(budget.max_harmed, budget.first_ring + len(self.good))
             assert self.at_risk <= most, f"{self.at_risk} at risk, {most} are allowed"
-        assert dict(rollout.closed) == self.frozen, "a ring's frozen evidence never changes"
+        frozen = {ring: replace(closed, late=()) for ring, closed in self.frozen.items()}
+        assert dict(rollout.closed) == frozen, "a ring's frozen evidence never changes"
+        late = {position for closed in self.frozen.values() for position in closed.late}
+        assert set(rollout.overdue) == late
+        assert rollout.overdue.absent == len(late - set(self.treated))
         if self.over:
             assert rollout.phase in ENDED
 

@@ -25,7 +25,8 @@ from tests.stores import NatsCluster, PostgresqlServer, place_name, store_server
 
 from tidegate.control.state import fold
 from tidegate.core.model import Arm, Outcome, PlanState
-from tidegate.core.rollout import ClosedRing, Happening
+from tidegate.core.phases import Happening
+from tidegate.core.rollout import ClosedRing
 from tidegate.core.verdict import Figures, Verdict, VerdictKind
 from tidegate.log.address import open_log
 from tidegate.log.events import (

@@ -10,7 +10,7 @@ from tests.rollouts import Course, Fleet, run_good, spec_of
 from tidegate.core.admission import Grant
 from tidegate.core.course import next_due
 from tidegate.core.model import Arm, Outcome, PlanState
-from tidegate.core.rollout import Happening
+from tidegate.core.phases import Happening
 from tidegate.core.verdict import Verdict, VerdictKind
 
 
@@ -137,7 +137,7 @@ def test_late_devices_can_come_back_for_ever() -> None:
         course.fleet.pass_s(1)
     course.fleet.pass_s(86_400)
     assert len(course.good) == 7
-    assert course.rollout.overdue == {away}
+    assert set(course.rollout.overdue) == {away}
     assert course.rollout.phase is PlanState.OPEN, "devices announce while a plan is open alone"
     answer = course.announce(away)
     assert isinstance(answer, Grant)
@@ -156,7 +156,7 @@ def test_a_hold_for_lack_of_room_is_eased_for_late_devices() -> None:
     course.fleet.pass_s(1)
     course.fleet.pass_s(20)
     late = treated_in(course, 2)
-    assert course.rollout.overdue == set(late)
+    assert set(course.rollout.overdue) == set(late)
     for position in late:
         course.announce(position)
     course.fleet.pass_s(20)
@@ -177,7 +177,7 @@ def test_room_that_comes_back_eases_a_hold() -> None:
     assert len(second) == 3
     course.fleet.pass_s(20)  # ring 2 is missed by all: they are late, and ring 3 opens
     third = treated_in(course, 3)
-    assert course.rollout.overdue == set(second)
+    assert set(course.rollout.overdue) == set(second)
     assert len(third) == 3
     for position in second:
         assert isinstance(course.announce(position), Grant)

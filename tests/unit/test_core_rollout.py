@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.rollouts import keys_of, spec_of
 
 from tidegate.core.model import PlanState
-from tidegate.core.rollout import ENDED, STEPS, Effect, Happening, Rollout, diagram, step
+from tidegate.core.phases import ENDED, STEPS, Effect, Happening, diagram, step
+from tidegate.core.rollout import Rollout
 
 
 def rollout_of(devices: int = 6) -> Rollout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tidegate.core.model import PlanState
-from tidegate.core.rollout import Happening, step
+from tidegate.core.phases import Happening, step
 from tidegate.core.verdict import Figures, VerdictKind, advance, complete, ease, halt, hold
 
 FIGURES = Figures(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.core import device, rollout
+from tidegate.core import device, phases
 from tidegate.log import events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,9 +49,9 @@ def low(*members: Enum) -> str:
 
 def happenings() -> str:
     """The texts below the members of `Happening`, which the language does not keep."""
-    lines = inspect.getsource(rollout.Happening).splitlines()
+    lines = inspect.getsource(phases.Happening).splitlines()
     said = {line.split("=")[0].strip(): after for line, after in itertools.pairwise(lines) if " = " in line}
-    rows = [(low(member), said[member.name].strip().strip('"')) for member in rollout.Happening]
+    rows = [(low(member), said[member.name].strip().strip('"')) for member in phases.Happening]
     return table(("happening", "meaning"), rows)
 
 
@@ -85,12 +85,12 @@ def blocks() -> dict[str, str]:
         "device-words": table(("event", "what has happened"), [(low(event), event.value) for event in device.Event])
         + "\n"
         + table(("effect", "what the device does"), [(low(effect), effect.value) for effect in device.Effect]),
-        "rollout-diagram": f"```mermaid\n{rollout.diagram()}```\n",
+        "rollout-diagram": f"```mermaid\n{phases.diagram()}```\n",
         "rollout-steps": table(
             ("phase", "happening", "next phase", "effects"),
             [
                 (low(phase), low(happening), low(after.phase), low(*after.effects))
-                for (phase, happening), after in rollout.STEPS.items()
+                for (phase, happening), after in phases.STEPS.items()
             ],
         ),
         "rollout-happenings": happenings(),

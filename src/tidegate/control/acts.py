@@ -10,7 +10,8 @@ from tidegate.control.labelling import check_value
 from tidegate.control.state import DeviceRow, Release, ServerState
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.model import Manifest, ReleaseTerms, check_name
-from tidegate.core.rollout import ENDED, Happening, Rollout, step
+from tidegate.core.phases import ENDED, Happening, step
+from tidegate.core.rollout import Rollout
 from tidegate.core.wire import plain
 from tidegate.log.events import Act, Event
 from tidegate.trust.withdrawal import Withdrawn

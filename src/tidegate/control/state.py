@@ -20,7 +20,8 @@ from tidegate.core.caps import InFlight
 from tidegate.core.dwell import dwells_ms
 from tidegate.core.looks_budget import Account, Rolling
 from tidegate.core.model import Arm, Manifest, Outcome, ReleaseTerms
-from tidegate.core.rollout import ENDED, Happening, Rollout, RolloutSpec
+from tidegate.core.phases import ENDED, Happening
+from tidegate.core.rollout import Rollout, RolloutSpec
 from tidegate.core.wire import read
 from tidegate.log.events import (
     Act,

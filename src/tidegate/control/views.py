@@ -14,7 +14,8 @@ from tidegate.core.assign import SHARE_ONE
 from tidegate.core.course import limited
 from tidegate.core.evidence import LeaseState
 from tidegate.core.pacing import rings_to_come
-from tidegate.core.rollout import ENDED, Rollout
+from tidegate.core.phases import ENDED
+from tidegate.core.rollout import Rollout
 from tidegate.core.speed import outlook
 from tidegate.core.timetable import RingTime
 from tidegate.core.wire import plain

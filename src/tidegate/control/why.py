@@ -9,7 +9,8 @@ from tidegate.control.state import DeviceRow, ServerState
 from tidegate.control.views import standing
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.model import PlanState
-from tidegate.core.rollout import ENDED, Rollout
+from tidegate.core.phases import ENDED
+from tidegate.core.rollout import Rollout
 from tidegate.core.speed import speed_permits
 
 

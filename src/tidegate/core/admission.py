@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tidegate.core.caps import InFlight
 from tidegate.core.evidence import LeaseState
 from tidegate.core.model import Arm, PlanState
-from tidegate.core.rollout import ENDED, Rollout
+from tidegate.core.phases import ENDED
+from tidegate.core.rollout import Rollout
 from tidegate.core.room import late_room, main_room
 from tidegate.core.turns import hold_ms
 

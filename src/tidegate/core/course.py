@@ -13,8 +13,9 @@ from tidegate.core.evidence import ArmCounts, LeaseState
 from tidegate.core.gating import placebo_gate
 from tidegate.core.model import Arm, PlanState
 from tidegate.core.pacing import Limited, fitted, may_begin_ms, scouts_until_ms
+from tidegate.core.phases import ENDED
 from tidegate.core.reading import LOG_CEILING, arm_counts, figures, log_evidence_of_harm, window
-from tidegate.core.rollout import ENDED, ClosedRing, Rollout
+from tidegate.core.rollout import ClosedRing, Rollout
 from tidegate.core.room import late_room, main_room
 from tidegate.core.shadow import measured
 from tidegate.core.verdict import Figures, Verdict, advance, complete, ease, halt, held_back, hold
@@ -176,7 +177,7 @@ def _flow(rollout: Rollout, now_ms: int, found: Figures, waits: Limited | None) 
         return held_back(waits.ring, waits.sentence, found)
     if rollout.ring_open == 0:
         return None
-    return hold(rollout.ring_open, len(_absent(rollout, now_ms)), late_room(rollout), found)
+    return hold(rollout.ring_open, _absent(rollout, now_ms), late_room(rollout), found)
 
 
 def _leasable(rollout: Rollout, now_ms: int) -> bool:
@@ -191,11 +192,10 @@ def _leasable(rollout: Rollout, now_ms: int) -> bool:
     )
 
 
-def _absent(rollout: Rollout, now_ms: int) -> list[int]:
-    """Give the positions of late devices, and of scouts that may begin, that have not come yet."""
-    wanted = {*rollout.overdue, *rollout.spec.scouts}
-    away = [position for position in wanted if not rollout.evidence.treated_lease[position]]
-    return [position for position in away if position in rollout.overdue or _may_begin(rollout, position, now_ms)]
+def _absent(rollout: Rollout, now_ms: int) -> int:
+    """Count the late devices, and the scouts that may begin, that have not come yet."""
+    away = (scout for scout in rollout.spec.scouts if not rollout.evidence.treated_lease[scout])
+    return rollout.overdue.absent + sum(_may_begin(rollout, scout, now_ms) for scout in away)
 
 
 def _may_begin(rollout: Rollout, position: int, now_ms: int) -> bool:

@@ -1,10 +1,8 @@
-"""The rollout: its phases as a table, and the state that its events fold into."""
+"""The rollout: what is fixed when it starts, and the state that its events fold into."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,77 +13,15 @@ from tidegate.core.evidence import Bools, Evidence, Ints
 from tidegate.core.limits import Lanes, Limit
 from tidegate.core.looks import LookPlan
 from tidegate.core.model import Arm, Budget, Candidate, Outcome, PlanState, SpeedLimit
+from tidegate.core.overdue import Overdue
+from tidegate.core.phases import ENDED, Effect, Happening, step
 from tidegate.core.rings import Rings
 from tidegate.core.roster import Positions, Roster
 from tidegate.core.speed import opens_at_s, promoted
 from tidegate.core.spread import ring_spread_s
 from tidegate.core.turns import Turns
 
-
-class Happening(str, Enum):
-    """What can happen to a rollout."""
-
-    OPENED = "opened"
-    """The evidence lets the next ring begin."""
-    STUCK = "stuck"
-    """Nothing is under way, and the evidence does not let the next ring begin."""
-    EASED = "eased"
-    """After a hold, leases can be granted again without a new ring."""
-    HARM = "harm"
-    """The evidence says that the candidate harms devices."""
-    PAUSE = "pause"
-    """An operator pauses it."""
-    RESUME = "resume"
-    """An operator resumes it."""
-    ABORT = "abort"
-    """An operator ends it; unconfirmed devices return."""
-    COMPLETE = "complete"
-    """Every device of the roster has confirmed."""
-
-
-class Effect(Enum):
-    """What the controller must do about it."""
-
-    PUBLISH = "publish a plan that says so"
-    INCIDENT = "open an incident"
-
-
-class Step(NamedTuple):
-    """A row's right-hand side."""
-
-    phase: PlanState
-    effects: tuple[Effect, ...]
-
-
-P, H, F = PlanState, Happening, Effect
-
-STEPS: dict[tuple[PlanState, Happening], Step] = {
-    (P.OPEN, H.OPENED): Step(P.OPEN, (F.PUBLISH,)),
-    (P.OPEN, H.STUCK): Step(P.HOLD, (F.PUBLISH,)),
-    (P.OPEN, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
-    (P.OPEN, H.PAUSE): Step(P.PAUSED, (F.PUBLISH,)),
-    (P.OPEN, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
-    (P.OPEN, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
-    (P.HOLD, H.OPENED): Step(P.OPEN, (F.PUBLISH,)),
-    (P.HOLD, H.EASED): Step(P.OPEN, (F.PUBLISH,)),
-    (P.HOLD, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
-    (P.HOLD, H.PAUSE): Step(P.PAUSED, (F.PUBLISH,)),
-    (P.HOLD, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
-    (P.HOLD, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
-    (P.PAUSED, H.RESUME): Step(P.OPEN, (F.PUBLISH,)),
-    (P.PAUSED, H.HARM): Step(P.HALTED, (F.PUBLISH, F.INCIDENT)),
-    (P.PAUSED, H.ABORT): Step(P.HALTED, (F.PUBLISH,)),
-    (P.PAUSED, H.COMPLETE): Step(P.CLOSED, (F.PUBLISH,)),
-}
-"""Halted and closed are final: the same candidate goes on only in a new rollout, with what is left of its budget."""
-
-ENDED = frozenset({P.HALTED, P.CLOSED})
 LONGEST_S = 90 * 86_400
-
-
-def step(phase: PlanState, happening: Happening) -> Step | None:
-    """Give the next phase and what to do, or None where the happening has no place in the phase."""
-    return STEPS.get((phase, happening))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +116,7 @@ class Rollout:
         self.closed: dict[int, ClosedRing] = {}
         self.turns = Turns(len(spec.roster), started_ms)
         """When those who were refused may ask again: advice, and no part of the fold."""
-        self.overdue: set[int] = set()
+        self.overdue = Overdue(len(spec.roster))
         self.silent_in: dict[int, frozenset[int]] = {}
         self.aside: dict[int, Aside] = {}
         """Of each frozen ring, what was set aside since."""
@@ -197,6 +133,8 @@ class Rollout:
         """Fold a lease."""
         if self.spec.cap_rounds > 1 and arm is Arm.TREATED and not late:
             self.granted_ms[ring] = at_ms
+        if arm is Arm.TREATED and not self.evidence.treated_lease[position]:
+            self.overdue.leased(position)
         self.evidence.grant(position, ring, arm, at_ms, late=late)
 
     def lease_many(self, positions: Ints, rings: Ints, treated: Bools, at_ms: Ints, late: Bools) -> None:
@@ -204,6 +142,7 @@ class Rollout:
         if self.spec.cap_rounds > 1:
             rows = treated & ~late
             self.granted_ms.update(zip(rings[rows].tolist(), at_ms[rows].tolist(), strict=True))
+        self.overdue.leased_many(positions, treated & ~self.evidence.treated_lease[positions])
         self.evidence.grant_many(positions, rings, treated, at_ms, late)
 
     def report(self, position: int, ring: int, outcome: Outcome) -> bool:
@@ -234,8 +173,8 @@ class Rollout:
     def close_ring(self, closed: ClosedRing) -> None:
         """Fold the closing of a ring; its devices without a lease are late from now on."""
         self.silent_in[closed.ring] = silent_members(self, closed.ring)
-        self.closed[closed.ring] = closed
-        self.overdue.update(closed.late)
+        self.closed[closed.ring] = replace(closed, late=())  # a number each would be a lot for a whole fleet
+        self.overdue.add(closed.late)
 
     def move(self, happening: Happening, sentence: str, at_ms: int) -> tuple[Effect, ...]:
         """Fold a happening: the phase changes by the table. One that has no place changes nothing."""
@@ -290,11 +229,3 @@ class Rollout:
     def devices(self) -> int:
         """The roster's size."""
         return len(self.spec.roster)
-
-
-def diagram() -> str:
-    """Draw the table as a Mermaid state diagram, for the docs."""
-    lines = ["stateDiagram-v2", "    [*] --> open"]
-    for (phase, happening), (after, _) in STEPS.items():
-        lines.append(f"    {phase.value} --> {after.value}: {happening.name.lower()}")
-    return "\n".join(lines) + "\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tidegate.core.looks import min_max_harmed
-from tidegate.core.rollout import Happening, Rollout
+from tidegate.core.phases import Happening
+from tidegate.core.rollout import Rollout
 from tidegate.core.verdict import Figures, Verdict, VerdictKind
 
 RULE_OF_THREE = 3.0

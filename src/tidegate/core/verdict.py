@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from tidegate.core.rollout import Happening
+from tidegate.core.phases import Happening
 from tidegate.core.words import counted
 
 

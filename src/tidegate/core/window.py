@@ -71,11 +71,12 @@ def certain_room(exposed: Count, confirmed: Count, max_harmed: int, canary: int)
     Raises:
         ValueError: if more are confirmed than exposed, or a count is negative.
     """
-    if np.any(np.asarray(confirmed) > np.asarray(exposed)) or np.any(np.asarray(confirmed) < 0):
-        raise ValueError("confirmed must be 0 to exposed")
     if max_harmed < 0 or canary < 0:
         raise ValueError("max_harmed and canary must not be negative")
-    if isinstance(exposed, np.ndarray) or isinstance(confirmed, np.ndarray):
+    many = isinstance(exposed, np.ndarray) or isinstance(confirmed, np.ndarray)
+    if np.any((confirmed < 0) | (confirmed > exposed)) if many else not 0 <= confirmed <= exposed:
+        raise ValueError("confirmed must be 0 to exposed")
+    if many:
         room = np.minimum(max_harmed, canary + confirmed) - (exposed - confirmed)
         return np.maximum(room, 0)
     return max(0, min(max_harmed, canary + confirmed) - (exposed - confirmed))

@@ -12,7 +12,8 @@ from tidegate.control.devices import lease_id
 from tidegate.control.state import ServerState
 from tidegate.core.looks import LookPlan
 from tidegate.core.model import Arm, Outcome, PlanState
-from tidegate.core.rollout import Rollout, RolloutSpec, step
+from tidegate.core.phases import step
+from tidegate.core.rollout import Rollout, RolloutSpec
 from tidegate.core.window import RingCounts, certain_room, statistical_window
 from tidegate.log.events import Event, Leased, PlanPublished, Reported, RingClosed, VerdictTaken
 
