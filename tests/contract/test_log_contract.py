@@ -28,7 +28,7 @@ from tidegate.core.model import Arm, Outcome, PlanState
 from tidegate.core.phases import Happening
 from tidegate.core.rollout import ClosedRing
 from tidegate.core.verdict import Figures, Verdict, VerdictKind
-from tidegate.log.address import open_log
+from tidegate.log.address import open_log, open_reader
 from tidegate.log.events import (
     Act,
     Enrolled,
@@ -43,7 +43,7 @@ from tidegate.log.events import (
 )
 from tidegate.log.nats_groups import Address
 from tidegate.log.pack import pack
-from tidegate.log.port import Busy, Fenced, Log, LogError
+from tidegate.log.port import Busy, Fenced, Log, LogError, LogReader
 from tidegate.log.sqlite import SqliteLog
 
 SILENT_S = 3
@@ -200,6 +200,40 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(log: Log, store: Imple
     assert done.returncode != 0
     assert "another server running" in done.stderr
     assert log.append([act(2)]) == 2
+
+
+def test_who_reads_beside_the_writer_sees_all_of_it_and_keeps_nobody_out(
+    log: Log, store: Implementation, tmp_path: Path
+) -> None:
+    log.append([act(1), act(2)])
+    reader = open_reader(store.url(tmp_path), store.password_file)
+    if reader is None:
+        assert store.name == "sqlite"  # a file belongs to the process that has it open
+        return
+    try:
+        assert reader.last == 2
+        assert _numbers(reader, 0) == [1, 2]
+        for first in range(3, 300, 40):
+            log.append([act(number) for number in range(first, first + 40)])
+            assert reader.last == log.last
+            assert _numbers(reader, first - 1) == list(range(first, first + 40))
+        assert _numbers(reader, log.last) == []
+        log.close()
+        again = opened_when_free(store, tmp_path)  # the reader is no writer
+        again.append([act(again.last + 1)])
+        assert reader.last == again.last
+        assert _numbers(reader, again.last - 1) == [again.last]
+        again.close()
+    finally:
+        reader.close()
+
+
+def _numbers(reader: LogReader, after: int) -> list[int]:
+    found = [
+        (first + at, event) for first, batch in reader.read_batches(after) for at, event in enumerate(batch.events)
+    ]
+    assert all(seq == event.at_ms for seq, event in found)
+    return [seq for seq, _ in found]
 
 
 PROLOGUE = """

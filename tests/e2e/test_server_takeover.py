@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 FEW, MANY = 5, 50
+BEHIND = 2000
+"""Events that may come between a standby's last look and the kill."""
 STATISTICAL = Terms(max_harmed=60, canary=16, cap=60, certain=False, confidence=0.999)
 
 
@@ -89,6 +92,10 @@ def test_kills_while_the_statistical_rule_opens_large_rings(tmp_path: Path, pyte
 def test_a_standby_takes_over_on_every_store(tmp_path: Path, store: str, pytestconfig: pytest.Config) -> None:
     with house_in(tmp_path, store) as house:
         killed_under_load(house, FEW, pytestconfig)
+        said = (house.path / "servers.log").read_text()
+    read = re.findall(r"Takes over after event (\d+), of which it has read (\d+)\.", said)
+    assert len(read) == FEW, "each standby has followed the log"
+    assert all(int(seen) >= int(last) - BEHIND for last, seen in read), read
 
 
 class Pausing(Killing):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.core.errors import BadInput, NotFound
-from tidegate.log.address import open_log
-from tidegate.log.port import Log
+from tidegate.log.address import open_log, open_reader
+from tidegate.log.port import Log, LogReader
 from tidegate.trust.durable import read_json
 from tidegate.trust.evidence_store import EvidenceStore
 
@@ -42,14 +42,21 @@ class Home:
             BadInput: for an address that cannot be one.
             Busy, LogError: as each store says.
         """
-        if not url and self.log_address.exists():
-            found = read_json(self.log_address, "the log's address")
-            try:
-                url, known = str(found["url"]), found.get("password_file")
-            except (KeyError, TypeError, AttributeError):
-                raise BadInput(f"{self.log_address} does not hold a log's address: init --log writes it") from None
-            password_file = password_file or (Path(known) if known else None)
-        return open_log(self.log, url, password_file)
+        return open_log(self.log, *self._log_at(url, password_file))
+
+    def open_log_reader(self, url: str = "", password_file: Path | None = None) -> LogReader | None:
+        """Open the log to read it beside its writer; None for the embedded one. Raises BadInput, LogError."""
+        return open_reader(*self._log_at(url, password_file))
+
+    def _log_at(self, url: str, password_file: Path | None) -> tuple[str, Path | None]:
+        if url or not self.log_address.exists():
+            return url, password_file
+        found = read_json(self.log_address, "the log's address")
+        try:
+            url, known = str(found["url"]), found.get("password_file")
+        except (KeyError, TypeError, AttributeError):
+            raise BadInput(f"{self.log_address} does not hold a log's address: init --log writes it") from None
+        return url, password_file or (Path(known) if known else None)
 
     @property
     def checkpoints(self) -> Path:

@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any, Literal
 
-import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from tidegate.api.app import Office
@@ -21,9 +19,11 @@ from tidegate.cli.ledger_home import open_ledger, read_policy
 from tidegate.cli.serve_collector import collector_token, serve_collector
 from tidegate.cli.serve_files import Bounds, make_doors
 from tidegate.cli.serve_ports import OneServer, host_port, make_server, run_loop
+from tidegate.cli.serve_standby import open_when_free
 from tidegate.cli.serve_tls import Tls, choose_tls
 from tidegate.control.checkpoints import EVERY_EVENTS, Checkpoints
 from tidegate.control.controller import Controller
+from tidegate.control.following import Followed
 from tidegate.control.ledger import Ledger
 from tidegate.control.metrics import make_registry
 from tidegate.control.news import Subscribers
@@ -34,13 +34,11 @@ from tidegate.intake.app import IntakeApp
 from tidegate.intake.doors import PATIENCE_S, Door, DoorMetrics
 from tidegate.intake.gathering import Gathering
 from tidegate.intake.limits import Rates
-from tidegate.log.port import Busy, Log, LogError
+from tidegate.log.port import Log
 from tidegate.trust.durable import write_durably
 from tidegate.trust.epochs import SecretsFile
 from tidegate.trust.passwords import Passwords
 from tidegate.trust.publisher import Publisher
-
-STANDBY_S = 0.3
 
 
 def serve(
@@ -108,34 +106,16 @@ def serve(
             doors = make_doors(role, bounds)
             run_loop(serve_collector(place, controller or [], ends[0], tls, rates, doors["devices"]))
             return
-        opened = _open_log(place, log, log_password_file, standby)
+        opened, followed = open_when_free(place, log, log_password_file, checkpoints if standby else None)
         if opened.warning:
             print(f"{opened.warning}.", flush=True)
-        run_loop(_serve(place, opened, checkpoints, ends, tls, rates, make_doors(role, bounds)))
-
-
-def _open_log(place: Home, url: str, password_file: Path | None, standby: bool) -> Log:
-    """Open the log; as a standby, wait until its writer is gone."""
-    said = False
-    while True:
-        try:
-            return place.open_log(url, password_file)
-        except Busy:
-            if not standby:
-                raise
-            if not said:
-                print("Standby: another controller is at work; this one takes over when it is gone.", flush=True)
-                said = True
-        except LogError as error:
-            if not said:  # a log that cannot be opened at all is no reason to wait
-                raise
-            structlog.get_logger().warning("the standby cannot reach the log", trouble=str(error))
-        time.sleep(STANDBY_S)
+        run_loop(_serve(place, opened, followed, checkpoints, ends, tls, rates, make_doors(role, bounds)))
 
 
 async def _serve(
     place: Home,
     log: Log,
+    followed: Followed | None,
     checkpoints: Checkpoints,
     ends: list[tuple[str, int]],
     tls: Tls,
@@ -144,7 +124,7 @@ async def _serve(
 ) -> None:
     publisher = Publisher(place.repository, place.keys)
     ledger = _ledger(place)
-    controller = Controller(log, publisher, ledger=ledger, checkpoints=checkpoints)
+    controller = Controller(log, publisher, ledger=ledger, checkpoints=checkpoints, followed=followed)
     witnesses: Witnesses | None = None
     if ledger is not None:
         witnesses = Witnesses(ledger, lambda: read_policy(place), lambda said: setattr(controller, "trouble", said))

@@ -17,7 +17,8 @@ from pathlib import Path
 from tidegate.control.graph import NoGraph, read_graph, write_graph
 from tidegate.control.state import ServerState
 from tidegate.core.errors import TidegateError
-from tidegate.log.port import Log, LogError
+from tidegate.log.batch import Batch
+from tidegate.log.port import Log, LogError, LogReader
 from tidegate.trust.durable import make_directory, room_for, sync_dir, sync_file
 
 KEPT = 2
@@ -112,9 +113,11 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 part.unlink()
 
-    def newest(self, log: Log) -> Checkpoint | None:
-        """Give the newest one that belongs to this log and this code, or None."""
+    def newest(self, log: LogReader, beyond: int = 0) -> Checkpoint | None:
+        """Give the newest one, after event `beyond`, that belongs to this log and this code, or None."""
         for path in self._files():
+            if path.stem.isdecimal() and int(path.stem) < beyond:
+                break
             with contextlib.suppress(NoGraph, OSError, LogError, MemoryError):
                 found = read_graph(path, self.room(), _mark())
                 if found["seq"] <= log.last and found["seal"] == seal(log, found["seq"]):
@@ -143,17 +146,22 @@ def about(log: Log) -> About:
     return About(log.last, seal(log), _mark())
 
 
-def seal(log: Log, seq: int | None = None) -> str:
+def seal(log: LogReader, seq: int | None = None) -> str:
     """Give a digest of the record that holds an event, the log's last unless another is named."""
     at = log.last if seq is None else seq
     if at == 0:
         return ""
     for first, batch in log.read_batches(at - 1):
-        digest = hashlib.sha256(f"{first} {batch.count}".encode())
-        for text in (batch.texts, [body for _, body in batch.others]):
-            digest.update(repr(text).encode())
-        for columns in (batch.leased, batch.reported, batch.enrolled):
-            for name, column in sorted(columns.fields.items()) if columns is not None else ():
-                digest.update(name.encode() + column.tobytes())
-        return digest.hexdigest()
+        return record_seal(first, batch)
     return ""
+
+
+def record_seal(first: int, batch: Batch) -> str:
+    """Give a digest of one record, and of the number of its first event."""
+    digest = hashlib.sha256(f"{first} {batch.count}".encode())
+    for text in (batch.texts, [body for _, body in batch.others]):
+        digest.update(repr(text).encode())
+    for columns in (batch.leased, batch.reported, batch.enrolled):
+        for name, column in sorted(columns.fields.items()) if columns is not None else ():
+            digest.update(name.encode() + column.tobytes())
+    return digest.hexdigest()

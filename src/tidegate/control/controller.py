@@ -14,6 +14,7 @@ from tidegate.control.batch_fold import fold_batches
 from tidegate.control.checkpoints import Checkpoints
 from tidegate.control.deciding import decide_all
 from tidegate.control.due import fold_due
+from tidegate.control.following import Followed
 from tidegate.control.keeping import Keeping
 from tidegate.control.ledger import Ledger
 from tidegate.control.line import Line
@@ -57,8 +58,9 @@ class Controller:
         *,
         ledger: Ledger | None = None,
         checkpoints: Checkpoints | None = None,
+        followed: Followed | None = None,
     ) -> None:
-        """Replay the log, from the newest checkpoint if there is one.
+        """Replay the log: from where a standby has followed it to, else from the newest checkpoint if there is one.
 
         Raises:
             Untrusted: if the log does not give the ledger that was signed before.
@@ -70,7 +72,7 @@ class Controller:
         self._line = Line()
         self.meters = Meters()
         self._keeping = Keeping(log, checkpoints)
-        self.state: ServerState = self._replayed(ledger)
+        self.state: ServerState = self._replayed(ledger, followed)
         self.trouble = ""
         self._standing = Standing()
         self._at_work: list[Asked] = []
@@ -78,9 +80,9 @@ class Controller:
         self._ended = False
         self._steady = False
 
-    def _replayed(self, ledger: Ledger | None = None) -> ServerState:
-        """Fold the log, from the newest checkpoint on; with a ledger, begin that too."""
-        found = self._keeping.newest()
+    def _replayed(self, ledger: Ledger | None = None, followed: Followed | None = None) -> ServerState:
+        """Fold the log, from what is there of it on; with a ledger, begin that too."""
+        found = self._keeping.newest(followed)
         after = found.seq if found else 0
         batches = ledger.begin(self._log, after) if ledger is not None else self._log.read_batches(after)
         return fold_batches(batches, found.state if found else self._keeping.empty())

@@ -12,12 +12,15 @@ import time
 import structlog
 
 from tidegate.control.beside import Child, can_fork
-from tidegate.control.checkpoints import Checkpoint, Checkpoints, about
+from tidegate.control.checkpoints import Checkpoint, Checkpoints, about, seal
+from tidegate.control.following import Followed
 from tidegate.control.state import ServerState
 from tidegate.log.port import Log, LogError
 
 LEAST_TO_SAVE = 2_000
 """A server that stops writes a checkpoint if reading these events again would be noticed."""
+WORTH_READING = 1_000_000
+"""To read a checkpoint of a large fleet takes as long as to fold so many events."""
 LONGEST_S = 600.0
 """A child that takes longer is ended; the log has everything."""
 RELAX_EVERY_S = 30.0
@@ -36,11 +39,17 @@ class Keeping:
         self._child: Child | None = None
         self._relax_at = 0.0
 
-    def newest(self) -> Checkpoint | None:
-        """Give the newest checkpoint, if there is one."""
-        found = self._checkpoints.newest(self._log) if self._checkpoints else None
-        self._saved = self._tried = found.seq if found else 0
-        return found
+    def newest(self, followed: Followed | None = None) -> Checkpoint | None:
+        """Give the newest state that is there: one that has followed this log, or a checkpoint. Raises LogError."""
+        if followed is not None and not self._is_ours(followed):
+            followed = None
+        beyond = followed.seq + WORTH_READING if followed else 0
+        found = self._checkpoints.newest(self._log, beyond) if self._checkpoints else None
+        self._saved = self._tried = found.seq if found else followed.saved if followed else 0
+        return Checkpoint(followed.seq, followed.state) if followed and not found else found
+
+    def _is_ours(self, followed: Followed) -> bool:
+        return followed.seq <= self._log.last and followed.seal == seal(self._log, followed.seq)
 
     def empty(self) -> ServerState:
         """Give the state before the first event."""

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tidegate.core.errors import BadInput
 from tidegate.core.private import too_open
-from tidegate.log.port import Log, LogError
+from tidegate.log.port import Log, LogError, LogReader
 
 PASSWORD_VARIABLE = "TIDEGATE_LOG_PASSWORD_FILE"
 _SECRET = {"password", "sslpassword", "token"}
@@ -43,12 +43,7 @@ def open_log(file: Path, url: str = "", password_file: Path | None = None) -> Lo
         from tidegate.log.sqlite import SqliteLog
 
         return SqliteLog(file)
-    check_address(url)
-    found = password_file or (Path(text) if (text := os.environ.get(PASSWORD_VARIABLE)) else None)
-    if found is not None and not found.is_file():
-        raise LogError(f"the file with the log's password is not there: {found}")
-    if found is not None and os.name == "posix" and (wrong := too_open(found, found.stat().st_mode)):
-        raise BadInput(wrong)
+    found = _password_file(url, password_file)
     if url.startswith("postgres"):
         from tidegate.log.postgresql import PostgresqlLog
 
@@ -56,3 +51,32 @@ def open_log(file: Path, url: str = "", password_file: Path | None = None) -> Lo
     from tidegate.log.nats import NatsLog
 
     return NatsLog(url, password_file=found)
+
+
+def open_reader(url: str, password_file: Path | None = None) -> LogReader | None:
+    """Open the log at an address to read it beside its writer; None for the embedded one, which nobody else may read.
+
+    Raises:
+        BadInput, LogError: as `open_log`; Busy never.
+    """
+    if not url:
+        return None
+    found = _password_file(url, password_file)
+    if url.startswith("postgres"):
+        from tidegate.log.postgresql_line import PostgresqlReader
+
+        return PostgresqlReader(url, password_file=found)
+    from tidegate.log.nats_read import NatsReader
+
+    return NatsReader(url, password_file=found)
+
+
+def _password_file(url: str, password_file: Path | None) -> Path | None:
+    """Check an address, and give the file with its password, if there is one. Raises BadInput, LogError."""
+    check_address(url)
+    found = password_file or (Path(text) if (text := os.environ.get(PASSWORD_VARIABLE)) else None)
+    if found is not None and not found.is_file():
+        raise LogError(f"the file with the log's password is not there: {found}")
+    if found is not None and os.name == "posix" and (wrong := too_open(found, found.stat().st_mode)):
+        raise BadInput(wrong)
+    return found

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 from tidegate.log.batch import Batch
-from tidegate.log.nats_groups import Group, groups_of
+from tidegate.log.nats_groups import Address, Group, groups_of, last_whole
 from tidegate.log.nats_line import NatsLine
 from tidegate.log.port import LogError
 
 UNDER_WAY = 200
+CONNECT_S = 30
 Found = tuple[dict[str, str], bytes]
 
 
@@ -68,3 +70,39 @@ async def _fetch(line: NatsLine, at: int, count: int) -> list[Found]:
 async def _one(line: NatsLine, seq: int) -> Found:
     found = await line.message(seq)
     return dict(found.headers or {}), found.data or b""
+
+
+class NatsReader:
+    """The log in NATS beside its writer: it claims nothing, and sees the groups that are whole in the stream."""
+
+    def __init__(self, url: str, *, password_file: Path | None = None) -> None:
+        """Connect; the address is as for its writer. Raises LogError."""
+        self._line = NatsLine(Address.parse(url), password_file.read_text().strip() if password_file else None)
+        self._end = self._last = 0
+        try:
+            self._line.wait(self._open(), CONNECT_S)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _open(self) -> None:
+        await self._line.connect()
+        found = await self._line.stream.stream_info(self._line.address.stream)
+        self._line.direct = bool(found.config.allow_direct)
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest event. Raises LogError."""
+        end = self._line.patiently(self._line.end)
+        if end != self._end:
+            self._last = self._line.patiently(lambda: last_whole(self._line.message, end))
+            self._end = end
+        return self._last
+
+    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Give whole groups from the one that holds event `after + 1`. Raises LogError."""
+        return read_groups(self._line, after)
+
+    def close(self) -> None:
+        """Close the connection and end its thread."""
+        self._line.close()

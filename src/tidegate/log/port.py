@@ -28,7 +28,27 @@ class Overloaded(LogError):
     """More is asked than can be made durable in time; nothing was done, and it may be asked again."""
 
 
-class Log(Protocol):
+class LogReader(Protocol):
+    """A log that may be read while another process writes it. What it has given once is durable, and stays."""
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest event. Raises LogError."""
+        ...
+
+    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Give whole records, columnar, each with the number of its first event.
+
+        The first may begin at or before `after`. Raises LogError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the log."""
+        ...
+
+
+class Log(LogReader, Protocol):
     """An append-only sequence of events; sequence numbers begin at 1 and have no gaps.
 
     At most one writer: opening a second raises `Busy`, and an old one that is alive after all gets `Fenced`.
@@ -68,13 +88,6 @@ class Log(Protocol):
 
     def read(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Give the events after sequence number `after`, in order. Raises LogError."""
-        ...
-
-    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
-        """Give whole records, columnar, each with the number of its first event.
-
-        The first may begin at or before `after`. Raises LogError.
-        """
         ...
 
     def close(self) -> None:

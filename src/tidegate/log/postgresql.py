@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tidegate.log.batch import Batch, unpack
+from tidegate.log.batch import Batch
 from tidegate.log.events import Event
 from tidegate.log.pack import records
 from tidegate.log.port import Busy, Fenced, LogError, events_of
@@ -234,14 +234,7 @@ class PostgresqlLog:
         """Give whole records from the one that holds event `after + 1`. Raises LogError."""
         with self._lock:
             self._settle_doubt()
-        at = after + 1
-        while rows := self._pages.read(at):
-            for seq, count, body in rows:
-                try:
-                    yield seq, unpack(body)
-                except ValueError as error:
-                    raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
-                at = seq + count
+        yield from self._pages.batches(after)
 
     def close(self) -> None:
         """Close the connections; the lock goes with them."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from tidegate.log.batch import Batch, unpack
 from tidegate.log.port import LogError
 
 _PAGE_EVENTS = 200_000
@@ -64,27 +66,44 @@ class Pages:
         self._line, self._reading = line, threading.Lock()
         self._reader: psycopg.Connection[Any] | None = None
 
-    def read(self, at: int) -> list[tuple[int, int, bytes]]:
-        """Give (number, count, body) of records from the one that holds event `at`. Raises LogError."""
+    def batches(self, after: int) -> Iterator[tuple[int, Batch]]:
+        """Give records, unpacked, from the one that holds event `after + 1`. Raises LogError."""
+        at = after + 1
+        while rows := self._page(at):
+            for seq, count, body in rows:
+                try:
+                    yield seq, unpack(body)
+                except ValueError as error:
+                    raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
+                at = seq + count
+
+    def _page(self, at: int) -> list[tuple[int, int, bytes]]:
+        """Give (number, count, body) of records from the one that holds event `at`."""
+        rows = self._ask(
+            "SELECT seq, count, body FROM tidegate_record WHERE seq >= "
+            "coalesce((SELECT seq FROM tidegate_record WHERE seq <= %s ORDER BY seq DESC LIMIT 1), 0)"
+            " AND seq < %s ORDER BY seq LIMIT 2000",
+            (at, at + _PAGE_EVENTS),
+        )
+        return [(seq, count, body) for seq, count, body in rows if seq + count > at]
+
+    def last(self) -> int:
+        """Give the number of the newest event. Raises LogError."""
+        return int(self._ask("SELECT last FROM tidegate_writer", ())[0][0])
+
+    def _ask(self, query: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
         with self._reading:
             for attempt in (1, 2):
                 try:
                     if self._reader is None or self._reader.closed:
                         self._reader = self._line.open()
-                    rows = self._reader.execute(
-                        "SELECT seq, count, body FROM tidegate_record WHERE seq >= "
-                        "coalesce((SELECT seq FROM tidegate_record WHERE seq <= %s ORDER BY seq DESC LIMIT 1), 0)"
-                        " AND seq < %s ORDER BY seq LIMIT 2000",
-                        (at, at + _PAGE_EVENTS),
-                        binary=True,
-                    ).fetchall()
-                    return [(seq, count, body) for seq, count, body in rows if seq + count > at]
+                    return self._reader.execute(query, values, binary=True).fetchall()  # pyright: ignore[reportArgumentType, reportCallIssue]
                 except psycopg.Error as error:
                     if self._reader is not None:
                         self._reader.close()
                     self._reader = None
                     if attempt == 2:
-                        raise LogError(f"the log cannot be read after event {at - 1}: {said(error)}") from error
+                        raise LogError(f"the log cannot be read: {said(error)}") from error
         raise AssertionError
 
     def close(self) -> None:
@@ -97,3 +116,24 @@ class Pages:
 def said(error: psycopg.Error) -> str:
     """Give the first line of what PostgreSQL said; it never holds a password."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class PostgresqlReader:
+    """The log in PostgreSQL beside its writer: it takes no lock, and sees what has been committed."""
+
+    def __init__(self, url: str, *, password_file: Path | None = None) -> None:
+        """Name the log, as for its writer; the first question connects."""
+        self._pages = Pages(Line(url, password_file))
+
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest event. Raises LogError."""
+        return self._pages.last()
+
+    def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Give whole records from the one that holds event `after + 1`. Raises LogError."""
+        return self._pages.batches(after)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pages.close()
