@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.rows import Row
 from tidegate.cli.label_file import read_rows
 from tidegate.control.acts import Who
+from tidegate.control.deciding import decide_all
 from tidegate.control.fleet import Fleet
 from tidegate.control.inventory import classes, write_parquet
-from tidegate.control.labelling import fold_labels, labels_set, rows_of
+from tidegate.control.joining import PART, join
+from tidegate.control.labelling import Partial, fold_labels, labels_set, rows_of
+from tidegate.control.ledger import Ledger
+from tidegate.control.questions import Asked
+from tidegate.control.state import ServerState
+from tidegate.log.sqlite import SqliteLog
+from tidegate.trust.note import NoteSigner
 
 SITES, SYSTEMS = 2000, 4
+ENTERED = 100_000
 FLEET = 8_500_000
 
 
@@ -46,8 +57,39 @@ def rows(*, full: bool = False, write: bool = False) -> list[Row]:
         file = Path(place) / "fleet.parquet"
         found.append(("export to Parquet", _best(lambda: write_parquet(fleet, {}, file), 1)))
         found.append(("reading that file, each row checked", _best(lambda: read_rows(file), 1)))
-    return [Row(f"{name}, {count:,} devices", took_s * 1000, "CPU ms", "comparing one column", bare_s * 1000)
-            for name, took_s in found]  # fmt: skip
+        entering_s = _entering(fleet, Path(place))
+    return [
+        *(Row(f"{name}, {count:,} devices", took_s * 1000, "CPU ms", "comparing one column", bare_s * 1000)
+          for name, took_s in found),
+        Row(f"a device entered by its key, among {count:,}", entering_s * 1e6, "CPU us", "its id's SHA-256",
+            _best(lambda: [hashlib.sha256(ids[0]).digest() for _ in range(10_000)]) * 100),
+    ]  # fmt: skip
+
+
+def _entering(fleet: Fleet, place: Path) -> float:
+    """Seconds for each of 100,000 devices, in parts: decided, folded, in the log, in the ledger."""
+    log, state, drawn = SqliteLog(place / "log.db"), ServerState(), np.random.default_rng(3)
+    ledger = Ledger(place / "ledger", place / "seen", NoteSigner("bench.example/l", Ed25519PrivateKey.generate()))
+    assert not list(ledger.begin(log))
+    state.devices = fleet
+    sets: list[Partial] = [{"site": f"s{n:04}"} for n in range(SITES)]
+    started = time.process_time()
+    for part in range(ENTERED // PART):
+        keys = drawn.integers(0, 256, (PART, 32), dtype=np.uint8)
+        numbers = np.arange(PART) % SITES
+        more: Any = {"token_id": "bench", "ids": drawn.bytes(16 * PART), "replace": False}
+        asked = Asked(partial(_joined, keys, sets, numbers, more), cast("Any", None))
+        events, answers = decide_all(state, [asked], part)
+        assert answers[0][1] == (PART, 0)
+        ledger.take(log, log.append(events), events)
+        ledger.publish()
+    took_s = time.process_time() - started
+    log.close()
+    return took_s / ENTERED
+
+
+def _joined(keys: Any, sets: Any, numbers: Any, more: Any, state: ServerState, now_ms: int) -> Any:
+    return join(state, now_ms, Who("bench", "measured"), keys, sets, numbers, **more)
 
 
 def _best(work: Callable[[], object], times: int = 5) -> float:

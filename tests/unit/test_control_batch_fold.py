@@ -19,8 +19,8 @@ from tidegate.control.batch_fold import fold_batches
 from tidegate.control.fleet import Fleet
 from tidegate.control.key_index import KeyIndex
 from tidegate.control.quarantine import quarantine
-from tidegate.control.state import fold
-from tidegate.core.assign import device_key
+from tidegate.control.state import ServerState, fold
+from tidegate.core.assign import device_key, mix64
 from tidegate.core.caps import Cap
 from tidegate.core.model import Outcome
 from tidegate.core.rollout import RolloutSpec
@@ -28,7 +28,7 @@ from tidegate.core.roster import Positions, Roster
 from tidegate.core.waiting import Waiting
 from tidegate.core.wire import plain, read
 from tidegate.log.batch import unpack
-from tidegate.log.events import Enrolled, Event, Reported
+from tidegate.log.events import Act, Enrolled, Event, Reported
 from tidegate.log.pack import pack
 
 
@@ -152,6 +152,45 @@ def test_the_key_index_finds_what_a_dict_finds(most_recent: int, monkeypatch: py
     assert all(index.key_of(number) == key for key, number in books.items())
     assert index.find("12" * 31 + "13") is None
     assert index.key_of(10**6) == ""
+
+
+@pytest.mark.parametrize("most_recent", [0, 100, 65_536])
+@pytest.mark.parametrize("bits", [64, 3, 0])
+def test_the_key_index_finds_many_as_it_finds_one(most_recent: int, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few bits of their hashes, keys lie so close in the list that each must be told from its neighbours."""
+    monkeypatch.setattr("tidegate.control.key_index.MOST_RECENT", most_recent)
+    monkeypatch.setattr(
+        "tidegate.control.key_index.mix64", lambda words: mix64(words) & np.uint64(-1 << (64 - bits) & (1 << 64) - 1)
+    )
+    chance = random.Random(2)
+    index, one_by_one = KeyIndex(), KeyIndex()
+    asked = [bytes(32), chance.randbytes(32)]
+    for number in range(300):
+        key = chance.choice([chance.randbytes(32), chance.randbytes(1) * 32, bytes(32)])
+        for into in (index, one_by_one):
+            into.add(key.hex(), number)
+        asked += [key, chance.randbytes(32)]
+        if number % 60 == 0:
+            words = np.frombuffer(b"".join(asked), dtype=">u8").reshape(-1, 4).astype(np.uint64)
+            expected = [-1 if (found := one_by_one.find(key.hex())) is None else found for key in asked]
+            assert index.find_many(words).tolist() == expected
+    assert index.find_many(np.empty((0, 4), dtype=np.uint64)).tolist() == []
+
+
+def test_enrolments_among_other_events_are_folded_as_one_by_one() -> None:
+    token = Act(at_ms=0, what="token_created", who="x", why="",
+                body={"token_id": "t", "hash": "", "labels": {}, "uses": 9, "expires_ms": 0})  # fmt: skip
+    other = Act(at_ms=1, what="token_created", who="x", why="",
+                body={"token_id": "u", "hash": "", "labels": {}, "uses": 9, "expires_ms": 0})  # fmt: skip
+    enrolled = [
+        Enrolled(at_ms=at, index=at, device_id=name, public_key=f"{at % 90 + 1:064x}" if at % 4 else "",
+                 token_id="tu"[at > 50], labels={"site": f"s{at % 3}"}, facts={})
+        for at, name in enumerate(ids_of(100))
+    ]  # fmt: skip
+    events = [token, *enrolled[:40], other, *enrolled[40:45], token, *enrolled[45:]]
+    state = ServerState()
+    batch_fold.fold_events(state, events)
+    assert not difference(snapshot(state), snapshot(fold(events)))
 
 
 def test_a_fleet_shows_each_device_as_it_was_enrolled_and_changed() -> None:

@@ -105,8 +105,7 @@ async def enter(request: Request) -> Response:
     brought = await _brought(request)
     if brought.keys is None or len(brought) > MOST_AT_ONCE:
         raise BadInput(f"this takes public keys, at most {MOST_AT_ONCE:,} at once")
-    keys = [row.tobytes().hex() for row in brought.keys]
-    ids = [secrets.token_hex(16) for _ in keys]
+    keys, ids = brought.keys, secrets.token_bytes(ID * len(brought))
 
     def act(state: ServerState, now_ms: int) -> tuple[list[Event], tuple[int, int]]:
         return join(state, now_ms, by, keys, brought.sets, brought.numbers, token_id=name, ids=ids, replace=replace)

@@ -14,7 +14,7 @@ from tidegate.cli.devices import export
 from tidegate.cli.label_file import Rows, read_rows
 from tidegate.cli.office import OfficeClient
 from tidegate.cli.show import out, out_json, table
-from tidegate.control.joining import MOST_AT_ONCE
+from tidegate.control.joining import PART
 from tidegate.core.errors import BadInput, TidegateError
 
 app = App(name="inventory", help="Labels and devices by the million: bring in, count, write out.")
@@ -62,10 +62,10 @@ def _enter(office: OfficeClient, rows: Rows, why: str, replace: bool, say: Calla
     name = f"import-{secrets.token_hex(4)}"
     query = {"why": why, "replace": str(replace).lower(), "import": name}
     done = {"entered": 0, "labelled": 0}
-    for start in range(0, len(rows), MOST_AT_ONCE):
+    for start in range(0, len(rows), PART):
         say(f"enters devices: {start:,} of {len(rows):,}")
         try:
-            found = office.send("/api/v1/inventory/devices", rows.arrays(start, start + MOST_AT_ONCE), query)
+            found = office.send("/api/v1/inventory/devices", rows.arrays(start, start + PART), query)
         except TidegateError as error:
             so_far = f"{sum(done.values()):,} of {len(rows):,} devices are in; run it again: they are left as they are"
             raise type(error)(f"{error} ({so_far})") from error

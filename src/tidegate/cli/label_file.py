@@ -46,11 +46,14 @@ class Rows:
         """Give two lines that name the same device, if there are any."""
         named = np.frombuffer(self.named, dtype=np.uint8).reshape(-1, WAYS[self.way] or 8)
         words = named[:, :8].copy().view("<u8")[:, 0]
-        order = np.argsort(words, kind="stable")
-        for place in np.flatnonzero(words[order][1:] == words[order][:-1]).tolist():
-            one, two = sorted((int(order[place]), int(order[place + 1])))
-            if (named[one] == named[two]).all():
-                return self.lines[one], self.lines[two]
+        ordered = np.sort(words)
+        alike = ordered[1:][ordered[1:] == ordered[:-1]]
+        del ordered  # there may be millions of rows
+        seen: dict[bytes, int] = {}
+        for place in np.flatnonzero(np.isin(words, alike)).tolist() if len(alike) else ():
+            first = seen.setdefault(named[place].tobytes(), place)
+            if first != place:
+                return self.lines[first], self.lines[place]
         return None
 
     def arrays(self, start: int = 0, end: int | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from tidegate.control.state import ServerState
 from tidegate.core.evidence import LeaseState
 from tidegate.log.batch import Batch
 from tidegate.log.columns import Columns
-from tidegate.log.events import Event, Reported
+from tidegate.log.events import Enrolled, Event, Reported
 from tidegate.log.pack import gather
 
 Ints = npt.NDArray[np.int64]
@@ -48,6 +49,17 @@ def fold_reports(state: ServerState, events: Sequence[Event]) -> None:
             events = [event for event in events if type(event) is not Reported or event.signature]
     for event in events:
         state.apply(event)
+
+
+def fold_events(state: ServerState, events: Sequence[Event]) -> None:
+    """Fold events as `ServerState.apply` does one after the other; enrolments that follow each other in columns."""
+    for kind, some in groupby(events, type):
+        run = list(some)
+        if kind is Enrolled and len(run) >= LEAST:
+            apply_batch(state, gather(run, range(len(run)), len(run)))
+        else:
+            for event in run:
+                state.apply(event)
 
 
 def apply_batch(state: ServerState, batch: Batch) -> None:

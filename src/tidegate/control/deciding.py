@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate.control.batch_fold import fold_reports
+from tidegate.control.batch_fold import fold_events, fold_reports
 from tidegate.control.questions import Asked, settle
 from tidegate.control.state import ServerState
 from tidegate.log.events import Event
@@ -29,8 +29,7 @@ def decide_all(state: ServerState, batch: list[Asked], now_ms: int) -> tuple[lis
             settle(asked, error)
             continue
         if asked.device is None:
-            for event in made:
-                state.apply(event)
+            fold_events(state, made)
         elif made:  # what other devices report is the same with it as without it
             reports += made
             reporters.add(asked.device)

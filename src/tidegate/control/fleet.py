@@ -117,6 +117,11 @@ class Fleet(Sequence[DeviceRow]):
         """Find the device that was enrolled with a public key."""
         return self._by_key.find(public_key)
 
+    def by_public_keys(self, public_keys: npt.NDArray[np.uint8]) -> Ints:
+        """Find the devices that were enrolled with public keys, shape (n, 32); -1 where there is none. Shape (n,)."""
+        words = np.ascontiguousarray(public_keys).view(">u8").astype(np.uint64)
+        return self._by_key.find_many(words)
+
     def starting_with(self, digits: str, most: int = 2) -> list[int]:
         """Find at most `most` devices whose id begins with hexadecimal digits, by a look at all of them."""
         ids = self.ids[: self._count]

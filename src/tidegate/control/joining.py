@@ -20,18 +20,20 @@ if TYPE_CHECKING:
     from tidegate.control.state import ServerState
 
 MOST_AT_ONCE = 20_000
+PART = 4000
+"""Devices that are entered at once: nobody else is answered meanwhile, which is then not noticed."""
 
 
 def join(
     state: ServerState,
     now_ms: int,
     by: Who,
-    keys: Sequence[str],
+    keys: npt.NDArray[np.uint8],
     sets: Sequence[Partial],
     numbers: npt.NDArray[np.int64],
     *,
     token_id: str,
-    ids: Sequence[str],
+    ids: bytes,
     replace: bool,
 ) -> tuple[list[Event], tuple[int, int]]:
     """Give an identity to each key that has none, and its labels to each: all of them, or none.
@@ -39,10 +41,10 @@ def join(
     A device that holds the key gets this identity when it enrols with any valid token.
 
     Args:
-        keys: public keys, 64 hexadecimal digits each.
+        keys: public keys, shape (n, 32).
         sets, numbers: as `labels_set` has them.
         token_id: the import's name, under which its devices are on record.
-        ids: fresh identities, as many as keys.
+        ids: fresh identities, 16 bytes for each key.
         replace: as `labels_set` has it, for devices that are known already.
 
     Returns:
@@ -56,24 +58,29 @@ def join(
         check_name("the import", token_id)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if len(keys) > MOST_AT_ONCE or len(set(keys)) != len(keys):
+    if len(keys) > MOST_AT_ONCE or len(np.unique(keys, axis=0)) != len(keys):
         raise BadInput(f"one part of an import names at most {MOST_AT_ONCE:,} devices, each once")
-    rows = [state.devices.by_public_key(key) for key in keys]
-    known = np.array([place for place, row in enumerate(rows) if row is not None], dtype=np.int64)
-    fresh = [place for place, row in enumerate(rows) if row is None]
+    rows = state.devices.by_public_keys(keys)
+    known, fresh = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0).tolist()
     events: list[Event] = []
     if fresh and token_id not in state.tokens:  # over at once, and nobody knows what it would take to use it
         body = {"token_id": token_id, "hash": hashlib.sha256(secrets.token_bytes(32)).hexdigest(), "labels": {},
                 "uses": 0, "expires_ms": now_ms}  # fmt: skip
         events.append(Act(at_ms=now_ms, what="token_created", who=by.who, why=by.why, body=body))
-    first = len(state.devices)
-    for nth, place in enumerate(fresh):
-        labels = {name: value for name, value in sets[int(numbers[place])].items() if value is not None}
-        events.append(
-            Enrolled(at_ms=now_ms, index=first + nth, device_id=ids[place], public_key=keys[place], token_id=token_id,
-                     labels=labels, facts={})
-        )  # fmt: skip
+    labels = [{name: value for name, value in labels.items() if value is not None} for labels in sets]
+    whole, names, which = keys.tobytes().hex(), ids.hex(), numbers.tolist()
+    events += [
+        Enrolled(
+            at_ms=now_ms,
+            index=index,
+            device_id=names[32 * place : 32 * place + 32],
+            public_key=whole[64 * place : 64 * place + 64],
+            token_id=token_id,
+            labels=labels[which[place]],
+            facts={},
+        )
+        for index, place in enumerate(fresh, len(state.devices))
+    ]
     if len(known):
-        there = np.array([rows[place] for place in known.tolist()], dtype=np.int64)
-        events += labels_set(state.devices, now_ms, by, there, sets, numbers[known], replace=replace)[0]
+        events += labels_set(state.devices, now_ms, by, rows[known], sets, numbers[known], replace=replace)[0]
     return events, (len(fresh), len(known))

@@ -12,6 +12,7 @@ from tidegate.control.scratch import longer, relax, room
 from tidegate.core.assign import mix64
 
 Words = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
 MOST_RECENT = 65_536
 """So many of the newest keys stand in a dict, until they are put in with the rest."""
 _BLOCK = 1 << 16
@@ -58,6 +59,37 @@ class KeyIndex:
             if number < self._listed and (self._keys[number] == words).all():
                 return number
         return None
+
+    def find_many(self, keys: Words) -> Ints:
+        """Give the numbers of the devices with these keys, as `find` does for each; -1 for none. Shape (n, 4), (n,)."""
+        if self._held - self._listed > MOST_RECENT:
+            self._list()
+        found = np.full(len(keys), self._odd.get("0" * 64, -1), dtype=np.int64)
+        wanted = keys.any(axis=1)
+        found[wanted] = -1
+        tail = _entries(self._keys[self._listed : self._held], self._listed)
+        tail.sort()
+        for entries in (tail, self._sorted):
+            left = np.flatnonzero(wanted & (found < 0))
+            found[left] = self._among(entries, keys[left])
+        return found
+
+    def _among(self, entries: Words, keys: Words) -> Ints:
+        """Look keys up in a sorted list of entries."""
+        found = np.full(len(keys), -1, dtype=np.int64)
+        start = _hashes(keys)
+        first, end = np.searchsorted(entries, start), np.searchsorted(entries, start | _LOW, side="right")
+        left = np.flatnonzero(end > first)
+        place = end[left] - 1  # the newest of those whose hashes are alike; nearly always it is the only one
+        while len(left):
+            entry = entries[place]
+            number = (entry & _LOW).astype(np.int64)
+            same = number < self._held  # of the list, those without a key stand for no number that there is
+            same[same] = (self._keys[number[same]] == keys[left[same]]).all(axis=1)
+            found[left[same]] = number[same]
+            more = ~same & (place > first[left])
+            left, place = left[more], place[more] - 1
+        return found
 
     def key_of(self, number: int) -> str:
         """Give a device's key, or nothing for one without."""
@@ -108,8 +140,7 @@ class KeyIndex:
         fresh: Words = room((self._held - self._listed,), np.uint64, self.directory)
         for at in range(self._listed, self._held, _BLOCK):
             keys = self._keys[at : min(at + _BLOCK, self._held)]
-            entries = _hashes(keys) | np.arange(at, at + len(keys), dtype=np.uint64)
-            fresh[at - self._listed :][: len(keys)] = np.where(keys.any(axis=1), entries, _NOBODY)
+            fresh[at - self._listed :][: len(keys)] = _entries(keys, at)
             relax(self._keys)
         fresh.sort()
         if old := len(self._sorted):
@@ -123,6 +154,12 @@ class KeyIndex:
         self._listed = self._noted = self._held
         self._recent = {}
         self.relax()
+
+
+def _entries(keys: Words, first: int) -> Words:
+    """Give the list's entries, not sorted, for the keys of devices from number `first` on; shape (n,)."""
+    entries = _hashes(keys) | np.arange(first, first + len(keys), dtype=np.uint64)
+    return np.where(keys.any(axis=1), entries, _NOBODY)
 
 
 def _hashes(keys: Words) -> Words:

@@ -43,6 +43,16 @@ class _ReportedLeaf(_Leaf):
     note: str
 
 
+class _EnrolledLeaf(msgspec.Struct):
+    v: int
+    kind: str
+    log_seq: int
+    at_ms: int
+    index: int
+    device_id: str
+    labels: dict[str, str]
+
+
 def digest_of(value: Any) -> str:
     """Give the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(value)).hexdigest()
@@ -130,9 +140,8 @@ def _head(kind: str, seq: int, event: Event) -> dict[str, Any]:
     return {"v": 1, "kind": kind, "log_seq": seq, "at_ms": event.at_ms}
 
 
-def _enrolled(seq: int, event: Enrolled) -> dict[str, Any]:
-    more = {"index": event.index, "device_id": event.device_id, "labels": event.labels}
-    return {**_head("enrolled", seq, event), **more}
+def _enrolled(seq: int, event: Enrolled) -> _EnrolledLeaf:
+    return _EnrolledLeaf(1, "enrolled", seq, event.at_ms, event.index, event.device_id, event.labels)
 
 
 def _labelled(seq: int, event: Labelled) -> dict[str, Any]:

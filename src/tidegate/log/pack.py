@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -32,6 +31,7 @@ from tidegate.log.events import Enrolled, Event, Leased, Reported, encode
 MOST_EVENTS = 4096
 """A longer append becomes several records, so that a reader never holds more than this at once."""
 _ID, _KEY = re.compile(r"[0-9a-f]{32}\Z"), re.compile(r"[0-9a-f]{64}\Z")
+_NO_KEY = "0" * 64
 _ARM_CODE = {arm: code for code, arm in enumerate(ARMS)}
 _OUTCOME_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 
@@ -102,19 +102,20 @@ def _packable(event: Enrolled) -> bool:
     return bool(_ID.match(event.device_id)) and (not event.public_key or bool(_KEY.match(event.public_key)))
 
 
-def _identities(found: Sequence[tuple[int, Enrolled]]) -> dict[str, list[int]]:
-    words = [
-        struct.unpack(">6q", bytes.fromhex(event.device_id + (event.public_key or "0" * 64))) for _, event in found
-    ]
-    columns = dict(zip((*ID_WORDS, *KEY_WORDS), map(list, zip(*words, strict=True)), strict=False))
-    return {**columns, "has_key": [int(bool(event.public_key)) for _, event in found]}
+def _identities(found: Sequence[tuple[int, Enrolled]]) -> dict[str, Ints]:
+    if not found:
+        return {}
+    digits = "".join([event.device_id + (event.public_key or _NO_KEY) for _, event in found])
+    words = np.frombuffer(bytes.fromhex(digits), dtype=">i8").reshape(len(found), -1).astype(np.int64)
+    columns = {name: words[:, place] for place, name in enumerate((*ID_WORDS, *KEY_WORDS))}
+    return {**columns, "has_key": np.array([bool(event.public_key) for _, event in found], dtype=np.int64)}
 
 
 def _gathered(
     found: Sequence[tuple[int, Any]],
     numbers: Sequence[str],
     words: Sequence[str],
-    codes: dict[str, list[int]],
+    codes: Mapping[str, Ints | list[int]],
     texts: _Texts,
 ) -> Columns | None:
     if not found:
