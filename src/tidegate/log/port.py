@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
 from tidegate.core.errors import TidegateError
-from tidegate.log.batch import Batch
+from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Event
 
 
@@ -93,6 +93,26 @@ class Log(LogReader, Protocol):
     def close(self) -> None:
         """Let go of the log; everything appended stays."""
         ...
+
+
+def batches_of(page: Callable[[int], Sequence[tuple[int, int, bytes]]], after: int) -> Iterator[tuple[int, Batch]]:
+    """Give records, unpacked, from the one that holds event `after + 1`, out of a store that is read by the page.
+
+    Args:
+        page: gives (number of the first event, how many, body) of records from the one that holds an event.
+        after: an event's number.
+
+    Raises:
+        LogError: at one that cannot be read, and as `page` does.
+    """
+    at = after + 1
+    while rows := page(at):
+        for seq, count, body in rows:
+            try:
+                yield seq, unpack(body)
+            except ValueError as error:
+                raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
+            at = seq + count
 
 
 def events_of(batches: Iterator[tuple[int, Batch]], after: int) -> Iterator[tuple[int, Event]]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
-from tidegate.log.batch import Batch, unpack
-from tidegate.log.port import LogError
+from tidegate.log.batch import Batch
+from tidegate.log.port import LogError, batches_of
 
 _PAGE_EVENTS = 200_000
 _SESSION = (
@@ -68,14 +68,7 @@ class Pages:
 
     def batches(self, after: int) -> Iterator[tuple[int, Batch]]:
         """Give records, unpacked, from the one that holds event `after + 1`. Raises LogError."""
-        at = after + 1
-        while rows := self._page(at):
-            for seq, count, body in rows:
-                try:
-                    yield seq, unpack(body)
-                except ValueError as error:
-                    raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
-                at = seq + count
+        return batches_of(self._page, after)
 
     def _page(self, at: int) -> list[tuple[int, int, bytes]]:
         """Give (number, count, body) of records from the one that holds event `at`."""

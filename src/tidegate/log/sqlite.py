@@ -14,7 +14,7 @@ import msgspec
 from tidegate.log.batch import Batch, unpack
 from tidegate.log.events import Event, decode
 from tidegate.log.pack import records
-from tidegate.log.port import Busy, LogError, events_of
+from tidegate.log.port import Busy, LogError, batches_of, events_of
 
 _PAGE_BYTES = 8 << 20
 _SPARE_BYTES = 1 << 20
@@ -210,14 +210,7 @@ class SqliteLog:
 
     def read_batches(self, after: int = 0) -> Iterator[tuple[int, Batch]]:
         """Give whole records from the one that holds event `after + 1`. Raises LogError."""
-        at = after + 1
-        while rows := self._page(at):
-            for seq, count, body in rows:
-                try:
-                    yield seq, unpack(body)
-                except ValueError as error:
-                    raise LogError(f"the record of event {seq} cannot be read: {error}; restore a backup") from error
-                at = seq + count
+        return batches_of(self._page, after)
 
     def _page(self, at: int) -> list[tuple[int, int, bytes]]:
         """Read records from the one that holds event `at`, a few megabytes of them."""
