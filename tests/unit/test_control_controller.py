@@ -278,6 +278,7 @@ def test_while_the_disk_is_full_the_log_is_folded_once_and_then_it_goes_on_by_it
             fill_disk(plant.log, False)
             while controller.full:
                 await asyncio.sleep(0.01)
+            assert controller.why_not_ready == "", "it says so, although nobody has asked for anything since"
             assert await controller.ask(note(2, 50_000)) == 2
             assert controller.why_not_ready == ""
             assert len(folds) == 1

@@ -97,6 +97,7 @@ class Controller:
         self.state = await self._appending.until_it_answers(self._replayed, waiting)
         self.state.published = dict(self._standing.plans)
         await self._appending.until_it_takes(waiting)
+        self.trouble = self._lasting_trouble()  # the next event may be long in coming
 
     def now_ms(self) -> int:
         """Give the time that events carry: the wall clock, but never before the newest event."""
