@@ -169,6 +169,28 @@ def test_a_collector_that_reaches_nobody_says_when_to_ask_again(world: World, mo
     through(world, act, NOBODY, NOBODY)
 
 
+def test_while_no_device_asks_a_collector_still_knows_whether_a_controller_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load balancer sends nobody to one that is not ready, so devices can not be what it learns that from."""
+    monkeypatch.setattr(collector, "WATCH_S", 0.05)
+
+    async def act(client: httpx.AsyncClient, app: CollectorApp) -> None:
+        async def until(status: int) -> None:
+            for _ in range(400):
+                if (await client.get("/readyz")).status_code == status:
+                    return
+                await asyncio.sleep(0.02)
+            raise AssertionError(f"/readyz never said {status}")
+
+        for urls, status in (([NOBODY], 503), ([str(world.operators.base_url)], 200), ([NOBODY], 503)):
+            app._controllers = urls  # the one that was there goes, and comes
+            await until(status)
+        assert app.forwarded == 0
+
+    through(world, act)
+
+
 def test_a_collector_turns_away_what_would_wait_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "MOST_WAITING", 0)
 

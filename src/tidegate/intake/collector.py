@@ -50,6 +50,7 @@ PATIENCE_S = 8.0
 LINE_S = httpx.Timeout(3.0, connect=1.0)
 """A controller that hangs, or a network that swallows everything, leaves time to try the next one."""
 AGAIN_S = 0.2
+WATCH_S = 2.0
 LOOK_AGAIN_S = 0.2
 """While a controller does not answer, it is looked so often whether another has taken its place."""
 
@@ -94,7 +95,7 @@ class CollectorApp:
             lambda: self.reached
         )
         self.reached = True
-        """Whether the newest message to a controller was answered."""
+        """Whether the newest message to a controller was answered; an empty one goes while no device asks."""
 
     @property
     def waiting(self) -> int:
@@ -189,7 +190,14 @@ class CollectorApp:
         """Forward until cancelled."""
         limits = httpx.Limits(max_connections=2 * LINES, max_keepalive_connections=2 * LINES)
         async with httpx.AsyncClient(timeout=LINE_S, limits=limits, verify=self._verify) as client:
-            await asyncio.gather(*(self._line(client) for _ in range(LINES)))
+            await asyncio.gather(self._watch(client), *(self._line(client) for _ in range(LINES)))
+
+    async def _watch(self, client: httpx.AsyncClient) -> None:
+        """See while no device asks whether a controller is there: whoever reads /readyz sends devices by it."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if not self._queue:
+                await self._send(client, [])
 
     async def _line(self, client: httpx.AsyncClient) -> None:
         while True:

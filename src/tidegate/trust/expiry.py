@@ -72,7 +72,11 @@ def _warning(role: str, left_s: int) -> str:
     lasts_s = _ONLINE_S.get(role) or lifetime_s(role)
     if left_s > lasts_s // WARN_PART:
         return ""
-    how = "let the server sign it again (is it running?)" if role in _ONLINE_S else f"tidegate keys export {role}"
+    how = (
+        "let the server sign it again (is it running?)"
+        if role in _ONLINE_S
+        else f"tidegate keys export {role} --output renew.bundle"
+    )
     if left_s <= 0:
         return f"role {role} has expired: devices take nothing on its word; {how}"
     days, hours = left_s // 86_400, left_s // 3_600

@@ -352,7 +352,7 @@ def test_public_halves_and_keys_from_elsewhere(tmp_path: Path) -> None:
         (26, "releases-edr-rules", "expires in 4 days"),
         (31, "releases-edr-rules", "has expired"),
         (306, "root", "expires in 59 days"),
-        (366, "root", "has expired: devices take nothing on its word; tidegate keys export root"),
+        (366, "root", "has expired: devices take nothing on its word; tidegate keys export root --output renew.bundle"),
     ],
 )
 def test_a_warning_comes_before_it_hurts(rolling: House, after_days: int, role: str, words: str) -> None:
