@@ -78,7 +78,8 @@ class Controller:
         self._at_work: list[Asked] = []
         self._look_again_at = 0.0
         self._ended = False
-        self._steady = False
+        self._steady = True
+        """Whether all that the state holds is in the log: not between a decision and the end of its append."""
 
     def _replayed(self, ledger: Ledger | None = None, followed: Followed | None = None) -> ServerState:
         """Fold the log, from what is there of it on; with a ledger, begin that too."""
@@ -148,7 +149,7 @@ class Controller:
             await self._work()
         except asyncio.CancelledError:
             self._answer_rest()
-            if self._steady:  # between batches: all that the state holds is in the log
+            if self._steady:
                 await self._keeping.end(self.state)
             raise
         finally:
@@ -168,17 +169,17 @@ class Controller:
         await self._batch([])
         while True:
             batch = await self._line.take(LARGEST_BATCH, TICK_S)
-            self._at_work, self._steady = batch, False
+            self._at_work = batch
             await self._batch(batch)
             if (trouble := await self._appending.look()) is not None:
                 self.trouble = trouble
-            self._steady = True
             await self._keeping.look(self.state)
 
     async def _batch(self, batch: list[Asked]) -> None:
         now_ms = self.now_ms()
         if batch:
             self.meters.batch.observe(len(batch))
+        self._steady = False
         events, answers = decide_all(self.state, batch, now_ms)
         busy = bool(batch) and len(self._line) > 0 and all(asked.device is not None for asked in batch)
         look = not busy or time.monotonic() >= self._look_again_at
@@ -200,6 +201,7 @@ class Controller:
 
     async def _commit(self, events: list[Event], answers: list[tuple[Asked, Any]]) -> bool:
         if not events:
+            self._steady = True
             return True
         try:
             with self.meters.append.time():
@@ -214,6 +216,7 @@ class Controller:
             for asked, _ in answers:
                 settle(asked, error)
             return False
+        self._steady = True
         self.trouble = self._lasting_trouble()
         if self.ledger is not None:
             self.ledger.take(self._log, last, events)
@@ -276,8 +279,9 @@ class Controller:
         if events is None:
             standing.must = True
             events = published_events(plans, self._publisher.next_version, now_ms)
+        self._steady = False
         self._fold(events)
-        if fresh and not await self._commit(list[Event](events), []):
+        if not await self._commit(list[Event](events) if fresh else [], []):
             return
         standing.begins(events)
         files = {event.component: canonical(event.plan) for event in events}
