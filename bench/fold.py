@@ -99,7 +99,7 @@ class _Reporters:
 
     def batch(self) -> None:
         some, self._order = self._order[:BATCH], self._order[BATCH:]
-        asked = [Asked(self._report(index), cast("Any", None), index) for index in some]
+        asked = [Asked(self._report(index), cast("Any", None), frozenset({index})) for index in some]
         started = time.process_time()
         events, answers = decide_all(self.state, asked, self._now_ms)
         self.took_s.append((time.process_time() - started) / BATCH)

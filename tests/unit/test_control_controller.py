@@ -18,6 +18,7 @@ from tests.server import COMPONENT, OTHER, HandClock, Plant
 from tests.snapshots import difference, snapshot
 
 from tidegate.control import acts, appending, batch_fold, devices
+from tidegate.control import controller as controller_module
 from tidegate.control.acts import Who
 from tidegate.control.batch_fold import fold_batches
 from tidegate.control.controller import Controller
@@ -121,6 +122,37 @@ def test_a_decision_sees_all_that_were_decided_before_it(tmp_path: Path) -> None
             return await asyncio.gather(*(plant.controller.ask(count) for _ in range(100)))
 
     assert asyncio.run(scene()) == list(range(100))
+
+
+def test_what_is_due_is_looked_for_soon_after_reports_and_at_once_after_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant, looks = Plant(tmp_path), list[float]()
+    whole = controller_module.fold_due
+
+    def look(state: ServerState, now_ms: int) -> list[Event]:
+        looks.append(time.monotonic())
+        return whole(state, now_ms)
+
+    monkeypatch.setattr(controller_module, "fold_due", look)
+    monkeypatch.setattr(controller_module, "TICK_S", 60.0)
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            await settled(plant.controller)
+            before = len(looks)
+            for number in range(20):  # one batch after the other, which takes no longer than one look may wait
+                await plant.controller.ask(lambda state, now_ms: ([], None), frozenset({number}))
+            assert len(looks) - before < 20
+            asked, before = time.monotonic(), len(looks)
+            while len(looks) == before:
+                assert time.monotonic() < asked + 30, "nobody asks, and what reports made due is not looked for"
+                await asyncio.sleep(0.001)
+            before = len(looks)
+            await plant.controller.ask(lambda state, now_ms: ([], None))
+            assert len(looks) > before
+
+    asyncio.run(scene())
 
 
 def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,11 +540,11 @@ def test_a_clock_that_jumps_back_lets_no_event_go_back(tmp_path: Path) -> None:
 # --- random histories -----------------------------------------------------------------------------------------------
 
 
-def something(chance: random.Random, plant: Plant, controller: Controller) -> tuple[Any, int | None]:
+def something(chance: random.Random, plant: Plant, controller: Controller) -> tuple[Any, frozenset[int]]:
     """One question that a device or an operator may ask, and the device if it is a report; many are refused."""
     index = chance.randrange(12)
     found = _question(chance, plant, controller, index)
-    return found if isinstance(found, tuple) else (found, None)
+    return found if isinstance(found, tuple) else (found, frozenset())
 
 
 def _question(chance: random.Random, plant: Plant, controller: Controller, index: int) -> Any:
@@ -533,7 +565,7 @@ def _question(chance: random.Random, plant: Plant, controller: Controller, index
         ring = int(rollout.evidence.ring_at_lease[position]) if rollout else 1
         kind = chance.choice(["confirmed"] * 12 + ["reverted", "odd"])
         said = devices.Report(devices.lease_id(name, chance.choice([ring, ring, 1]), position), kind, 1, note="ü")
-        return (lambda s, now: devices.report(s, now, claim, (said,) * chance.choice([1, 1, 2]))), index
+        return (lambda s, now: devices.report(s, now, claim, (said,) * chance.choice([1, 1, 2]))), frozenset({index})
     if word == "steer":
         verb = chance.choice(["pause", "resume", "resume", "resume", "abort"])
         return lambda s, now: acts.steer_rollout(s, now, BY, rollout=name, verb=verb)

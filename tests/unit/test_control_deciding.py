@@ -46,12 +46,16 @@ def confirmed(state: ServerState, now_ms: int) -> tuple[list[Event], int]:
     return [], state.rollouts["r1"].evidence.confirmed
 
 
+def _who(device: int | None) -> frozenset[int]:
+    return frozenset() if device is None else frozenset({device})
+
+
 def decided(fleet: Driven, questions: Sequence[tuple[Any, int | None]]) -> tuple[list[Event], list[Any]]:
     """Give the events, and each question's answer or error."""
 
     async def scene() -> tuple[list[Event], list[Any]]:
         loop = asyncio.get_running_loop()
-        batch = [Asked(decide, loop.create_future(), device) for decide, device in questions]
+        batch = [Asked(decide, loop.create_future(), _who(device)) for decide, device in questions]
         events, answers = decide_all(fleet.state, batch, fleet.now_ms)
         for asked, answer in answers:
             asked.answer.set_result(answer)

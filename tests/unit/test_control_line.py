@@ -18,12 +18,16 @@ def run(scene: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scene, 60))
 
 
+def future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
 def asked(number: int) -> Asked:
-    return Asked(lambda state, now_ms: ([], None), asyncio.get_running_loop().create_future(), number)
+    return Asked(lambda state, now_ms: ([], None), future(), frozenset({number}))
 
 
-def numbers(found: list[Asked]) -> list[int | None]:
-    return [one.device for one in found]
+def numbers(found: list[Asked]) -> list[int]:
+    return [number for one in found for number in one.devices]
 
 
 def test_all_who_wait_are_taken_in_order_and_no_more_than_asked_for() -> None:
@@ -35,6 +39,19 @@ def test_all_who_wait_are_taken_in_order_and_no_more_than_asked_for() -> None:
         assert numbers(await line.take(5, 60)) == [0, 1, 2, 3, 4]
         assert numbers(line.take_now(9)) == [5, 6]
         assert numbers(line.take_now(9)) == []
+
+    run(scene())
+
+
+def test_reports_of_several_devices_count_as_many_and_stay_together() -> None:
+    async def scene() -> None:
+        line = Line()
+        for size in (3, 4, 9, 1):
+            line.join(Asked(lambda state, now_ms: ([], None), future(), frozenset(range(size))))
+        line.join(Asked(lambda state, now_ms: ([], None), future()))
+        taken = [[one.count for one in line.take_now(most)] for most in (6, 6, 6, 2)]
+        assert taken == [[3], [4], [9], [1, 1]]
+        assert len(line) == 0
 
     run(scene())
 

@@ -20,7 +20,7 @@ def decide_all(state: ServerState, batch: list[Asked], now_ms: int) -> tuple[lis
     reports: list[Event] = []
     reporters: set[int] = set()
     for asked in batch:
-        if reports and (asked.device is None or asked.device in reporters):
+        if reports and not (asked.devices and reporters.isdisjoint(asked.devices)):
             fold_reports(state, reports)
             reports, reporters = [], set()
         try:
@@ -28,11 +28,11 @@ def decide_all(state: ServerState, batch: list[Asked], now_ms: int) -> tuple[lis
         except Exception as error:
             settle(asked, error)
             continue
-        if asked.device is None:
+        if not asked.devices:
             fold_events(state, made)
         elif made:  # what other devices report is the same with it as without it
             reports += made
-            reporters.add(asked.device)
+            reporters |= asked.devices
         events += made
         answers.append((asked, answer))
     fold_reports(state, reports)

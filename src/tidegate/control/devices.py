@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,7 +17,7 @@ from tidegate.core.rollout import Rollout
 from tidegate.log.events import Enrolled, Event, Leased, Reported
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_NUMBER = re.compile(r"[0-9]{1,12}\Z")
+_LEASE = re.compile(r"([^:]*):([0-9]{1,12}):([0-9]{1,12})\Z")
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -127,7 +128,7 @@ def check_claim(state: ServerState, claim: Claim) -> None:
     if not fleet.is_device(claim.index, claim.device_id):
         raise Untrusted("this device is not enrolled here; enrol it: tidegate enrol")
     state.identities.check(claim.index)
-    last_seq = int(fleet.last_seq[claim.index])
+    last_seq: int = fleet.last_seq.item(claim.index)
     if claim.seq < last_seq:
         raise Replayed(claim.seq, last_seq)
 
@@ -203,8 +204,7 @@ def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ..
         outcome = _OUTCOMES.get(entry.kind)
         if outcome is None:
             raise BadInput(f"a report's kind is confirmed or reverted, not {entry.kind!r}")
-        evidence = rollout.evidence
-        if evidence.ring_at_lease[position] != ring or evidence.state[position] != 1 or entry.lease_id in taken:
+        if not rollout.evidence.is_open(position, ring) or entry.lease_id in taken:
             continue
         taken.add(entry.lease_id)
         events.append(
@@ -227,13 +227,32 @@ def report(state: ServerState, now_ms: int, claim: Claim, said: tuple[Report, ..
     return events, None
 
 
+def report_all(
+    state: ServerState, now_ms: int, told: Sequence[tuple[Claim, tuple[Report, ...]]]
+) -> tuple[list[Event], list[Exception | None]]:
+    """Take in what several devices report, no two messages of one device; each as `report` does if it came alone.
+
+    Returns:
+        Events, and for each message why it was refused.
+    """
+    events: list[Event] = []
+    refused: list[Exception | None] = []
+    for claim, said in told:
+        try:
+            made, why = report(state, now_ms, claim, said)
+            events += made
+        except Exception as error:  # whatever is wrong with one message is nothing to the others
+            why = error
+        refused.append(why)
+    return events, refused
+
+
 def _find_lease(state: ServerState, index: int, name: str) -> tuple[Rollout, int, int]:
-    rollout_name, _, rest = name.partition(":")
-    ring_text, _, position_text = rest.partition(":")
-    rollout = state.rollouts.get(rollout_name)
-    if rollout is None or not (_NUMBER.match(ring_text) and _NUMBER.match(position_text)):
+    found = _LEASE.match(name)
+    rollout = state.rollouts.get(found[1]) if found else None
+    if found is None or rollout is None:
         raise BadInput(f"there is no lease {name!r}")
-    ring, position = int(ring_text), int(position_text)
-    if rollout.position.get(index) != position or not 0 <= ring <= rollout.evidence.ring_at_lease[position]:
+    ring, position = int(found[2]), int(found[3])
+    if rollout.position.get(index) != position or ring > rollout.evidence.ring_at_lease.item(position):
         raise BadInput(f"lease {name!r} was not given to this device")
     return rollout, ring, position

@@ -82,7 +82,7 @@ class Fleet(Sequence[DeviceRow]):
 
     def is_device(self, index: int, device_id: str) -> bool:
         """Say whether this id is this device's, by its 64-bit key; the caller has verified that both go together."""
-        return index < self._count and int(self.keys[index]) == device_key(device_id)
+        return index < self._count and self.keys.item(index) == device_key(device_id)
 
     def keys_of(self, indices: Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
         """Give devices' keys, uint64, shape (n,); of all from the first on without a copy, since keys never change."""

@@ -9,11 +9,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tidegate.control.ledger_events import LedgerFold
+from tidegate.control.ledger_events import LedgerFold, Made
 from tidegate.control.ledger_held import Comparison, Held, held
 from tidegate.core.errors import TidegateError, Untrusted
 from tidegate.log.batch import Batch
-from tidegate.log.events import Act, Event
+from tidegate.log.events import Event
 from tidegate.log.port import Log, LogError
 from tidegate.trust.checkpoint import Checkpoint, parse_checkpoint
 from tidegate.trust.durable import make_directory, write_durably
@@ -117,36 +117,34 @@ class Ledger:
             except LogError as error:
                 self.trouble = f"the ledger waits: {error}"
             return
-        for seq, event in enumerate(events, start=first):
-            self._feed(seq, event)
+        self._feed(first, events)
 
     def catch_up(self, log: Log) -> None:
         """Take up what the log holds beyond what has been seen."""
         for seq, event in log.read(self._fold.seen):
-            self._feed(seq, event)
+            self._feed(seq, [event])
 
-    def _feed(self, seq: int, event: Event) -> None:
-        made = self._entries(seq, event)
+    def _feed(self, first: int, events: Sequence[Event]) -> None:
+        made = self._entries(first, events)
         if made:
             self._open.add(made)
 
-    def _entries(self, seq: int, event: Event) -> list[bytes]:
-        made = [one.entry for one in self._fold.feed(seq, event)]
-        self._size += len(made)
-        if isinstance(event, Act) and event.what == "release_logged":
-            self._releases[event.body["digest"]] = self._size - 1
-        return made
+    def _entries(self, first: int, events: Sequence[Event]) -> list[bytes]:
+        return self._noted(self._fold.feed_many(first, events))
+
+    def _noted(self, made: Sequence[Made]) -> list[bytes]:
+        entries = [one.entry for one in made]
+        self._releases.update((digest, self._size + at) for digest, at in _releases_in(entries).items())
+        self._size += len(entries)
+        return entries
 
     def _batch_entries(self, first: int, batch: Batch) -> list[bytes]:
         seen = self._fold.seen
         if first + batch.count - 1 <= seen:
             return []
-        if batch.others or first <= seen:
-            new = ((seq, event) for seq, event in enumerate(batch.events, start=first) if seq > seen)
-            return [one for seq, event in new for one in self._entries(seq, event)]
-        made = [one.entry for one in self._fold.feed_batch(first, batch)]
-        self._size += len(made)
-        return made
+        if first <= seen:
+            return self._entries(seen + 1, batch.events[seen + 1 - first :])
+        return self._noted(self._fold.feed_batch(first, batch))
 
     def _proof_path(self, digest: str) -> Path:
         return self.directory / "releases" / f"{digest}.tlog-proof"
@@ -217,7 +215,7 @@ class Ledger:
             with self._files:
                 self._open.publish()
                 self._write_proofs()
-            self.trouble = self.barred
+            self.trouble = ""
         except (OSError, TidegateError) as error:
             self._again_at = time.monotonic() + AGAIN_S
             self.trouble = f"the ledger could not be written: {error}"

@@ -7,11 +7,11 @@ an entry may tell the arm of a device before its ring has closed, so devices' ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.control.ledger_leaves import MOST_WORDS, column_texts, digest_of, leaf_text
+from tidegate.control.ledger_leaves import MOST_WORDS, column_texts, digest_of, event_texts, leaf_text
 from tidegate.core.wire import canonical
 from tidegate.log.batch import Batch
 from tidegate.log.events import (
@@ -77,17 +77,35 @@ class LedgerFold:
         made = [self._cut()] if self._hashes else []
         return [*made, Made(entry)]
 
+    def feed_many(self, first: int, events: Sequence[Event]) -> list[Made]:
+        """Take events in a row, the number of the first of which is `first`; as `feed` does for each of them."""
+        texts = event_texts(first, events)
+        if texts is None:
+            return [made for seq, event in enumerate(events, start=first) for made in self.feed(seq, event)]
+        return self._gather_many(first, texts, [event.at_ms for event in events])
+
     def feed_batch(self, first: int, batch: Batch) -> list[Made]:
         """Take a whole record, the number of whose first event is `first`; as `feed` does for each of its events."""
-        texts = column_texts(first, batch)
-        if texts is None:
-            return [made for seq, event in enumerate(batch.events, start=first) for made in self.feed(seq, event)]
+        found = column_texts(first, batch)
+        return self.feed_many(first, batch.events) if found is None else self._gather_many(first, *found)
+
+    def _gather_many(self, first: int, texts: Sequence[bytes], at_ms: Sequence[int]) -> list[Made]:
+        """Take what devices said in a row."""
         made: list[Made] = []
-        for seq, at_ms, text in texts:
-            self._gather(seq, at_ms, text, tells=True)
+        start = 0
+        while start < len(texts):
+            end = min(len(texts), start + MOST_LEAVES - len(self._hashes))
+            some = texts[start:end]
+            if not self._hashes:
+                self._first = first + start
+            self._hashes += map(leaf_hash, some)
+            self._last_ms, self._tells = at_ms[end - 1], True
+            if self._keep:
+                self._texts += some
             if len(self._hashes) >= MOST_LEAVES:
                 made.append(self._cut())
-        self.seen = first + batch.count - 1
+            start = end
+        self.seen = first + len(texts) - 1
         return made
 
     def _gather(self, seq: int, at_ms: int, text: bytes, *, tells: bool) -> None:

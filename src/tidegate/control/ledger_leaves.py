@@ -6,7 +6,7 @@ Fields are named one by one, and their order is part of the text: it must be the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -64,8 +64,15 @@ def leaf_text(seq: int, event: Event) -> bytes | None:
     return None if make is None else _encode(make(seq, event))
 
 
-def column_texts(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]] | None:
-    """Give (number, time, text) for each event of a record that holds leases alone or reports alone; else None."""
+def event_texts(first: int, events: Sequence[Event]) -> list[bytes] | None:
+    """Give the text of each event if all are leases and reports, which are no entries of their own; else None."""
+    if not {*map(type, events)} <= _SPOKEN:
+        return None
+    return [_encode(_MAKE[type(event)](seq, event)) for seq, event in enumerate(events, start=first)]
+
+
+def column_texts(first: int, batch: Batch) -> tuple[list[bytes], list[int]] | None:
+    """Give the text and the time of each event of a record that holds leases alone or reports alone; else None."""
     if batch.leased is not None and len(batch.leased) == batch.count:
         return _leased_columns(first, batch)
     if batch.reported is not None and len(batch.reported) == batch.count:
@@ -73,37 +80,31 @@ def column_texts(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]] |
     return None
 
 
-def _leased_columns(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]]:
+def _leased_columns(first: int, batch: Batch) -> tuple[list[bytes], list[int]]:
     assert batch.leased is not None
     f, texts = batch.leased.fields, batch.texts
     names = ("at_ms", "rollout", "index", "ring", "arm", "late", "installed")
-    rows = zip(*(f[name].tolist() for name in names), strict=True)
-    for seq, (at_ms, rollout, index, ring, arm, late, installed) in enumerate(rows, start=first):
-        leaf = _LeasedLeaf(
-            1, "leased", seq, at_ms, texts[rollout], index, ring, _ARMS[arm], bool(late), texts[installed]
-        )
-        yield seq, at_ms, _encode(leaf)
+    columns = [f[name].tolist() for name in names]
+    rows = zip(*columns, strict=True)
+    leaves = [
+        _LeasedLeaf(1, "leased", seq, at_ms, texts[rollout], index, ring, _ARMS[arm], bool(late), texts[installed])
+        for seq, (at_ms, rollout, index, ring, arm, late, installed) in enumerate(rows, start=first)
+    ]
+    return list(map(_encode, leaves)), columns[0]
 
 
-def _reported_columns(first: int, batch: Batch) -> Iterator[tuple[int, int, bytes]]:
+def _reported_columns(first: int, batch: Batch) -> tuple[list[bytes], list[int]]:
     assert batch.reported is not None
     f, texts = batch.reported.fields, batch.texts
     names = ("at_ms", "rollout", "index", "ring", "outcome", "boot_s", "note")
-    rows = zip(*(f[name].tolist() for name in names), strict=True)
-    for seq, (at_ms, rollout, index, ring, outcome, boot_s, note) in enumerate(rows, start=first):
-        leaf = _ReportedLeaf(
-            1,
-            "reported",
-            seq,
-            at_ms,
-            texts[rollout],
-            index,
-            ring,
-            _OUTCOMES[outcome],
-            boot_s,
-            texts[note][:MOST_WORDS],
-        )
-        yield seq, at_ms, _encode(leaf)
+    columns = [f[name].tolist() for name in names]
+    rows = zip(*columns, strict=True)
+    words = [text[:MOST_WORDS] if type(text) is str else text for text in texts]
+    leaves = [
+        _ReportedLeaf(1, "reported", seq, at_ms, texts[rollout], index, ring, _OUTCOMES[outcome], boot_s, words[note])
+        for seq, (at_ms, rollout, index, ring, outcome, boot_s, note) in enumerate(rows, start=first)
+    ]
+    return list(map(_encode, leaves)), columns[0]
 
 
 def _leased(seq: int, event: Leased) -> _LeasedLeaf:
@@ -154,6 +155,7 @@ def _plan(seq: int, event: PlanPublished) -> dict[str, Any]:
     return {**_head("plan", seq, event), **more, "plan_sha256": digest_of(event.plan)}
 
 
+_SPOKEN: frozenset[type] = frozenset({Leased, Reported})
 _MAKE: dict[type, Callable[[int, Any], Any]] = {
     Leased: _leased,
     Reported: _reported,

@@ -9,17 +9,19 @@ from tidegate.control.questions import Asked
 
 
 class Line:
-    """Questions that wait. One taker; any number may join."""
+    """Questions that wait. One taker; any number may join. Its length is for how many they ask (`Asked.count`)."""
 
     def __init__(self) -> None:
         self._asked: deque[Asked] = deque()
+        self._count = 0
         self._taker: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return self._count
 
     def join(self, asked: Asked) -> None:
         """Stand at the end."""
+        self._count += asked.count
         self._asked.append(asked)
         if self._taker is not None:
             self._wake(self._taker)
@@ -30,7 +32,7 @@ class Line:
             taker.set_result(None)
 
     async def take(self, most: int, wait_s: float) -> list[Asked]:
-        """Take up to `most`, as soon as there is one; none if nobody has come within `wait_s`.
+        """Take those of up to `most`, as soon as there is one; none if nobody has come within `wait_s`.
 
         While others come with every turn of the loop it waits for them: an append costs the same for one as for many,
         and after it answers went out, whoever had an answer asks again, one after the other.
@@ -38,8 +40,8 @@ class Line:
         if not self._asked:
             await self._somebody(wait_s)
         seen = 0
-        while seen < len(self._asked) < most:
-            seen = len(self._asked)
+        while seen < len(self) < most:
+            seen = len(self)
             await asyncio.sleep(0)
         return self.take_now(most)
 
@@ -54,5 +56,11 @@ class Line:
             self._taker = None
 
     def take_now(self, most: int) -> list[Asked]:
-        """Take up to `most` of those who are there."""
-        return [self._asked.popleft() for _ in range(min(most, len(self._asked)))]
+        """Take those of up to `most` who are there, and one question in any case if there is one."""
+        taken: list[Asked] = []
+        room = most
+        while self._asked and (not taken or self._asked[0].count <= room):
+            taken.append(self._asked.popleft())
+            room -= taken[-1].count
+        self._count -= most - room
+        return taken

@@ -21,8 +21,13 @@ class Asked:
 
     decide: Decision[Any]
     answer: asyncio.Future[Any]
-    device: int | None = None
-    """The device whose own leases are all that `decide` looks at, and all that its events (reports) change."""
+    devices: frozenset[int] = frozenset()
+    """The devices whose own leases are all that `decide` looks at, and all that its events (reports) change."""
+
+    @property
+    def count(self) -> int:
+        """For how many it asks: reports of several devices may come as one question."""
+        return len(self.devices) or 1
 
 
 def settle(asked: Asked, error: Exception) -> None:

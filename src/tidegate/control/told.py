@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,9 @@ def tell(events: Sequence[Event], state: ServerState, meters: Meters) -> None:
         state: which holds them.
         meters: where verdicts are counted.
     """
-    log = structlog.get_logger().bind()  # once: what is below the level costs nothing then
+    log = structlog.get_logger().bind()
+    if not log.is_enabled_for(logging.DEBUG):  # what a fleet says by the thousand is not even looked at then
+        events = [event for event in events if not _is_usual(event)]
     for event in events:
         match event:
             case Leased():
@@ -70,6 +73,10 @@ def tell(events: Sequence[Event], state: ServerState, meters: Meters) -> None:
                 log.info("act", act=event.what, who=event.who, why=event.why, **safe)
             case _:
                 log.debug(type(event).__name__.lower(), device=getattr(event, "index", None))
+
+
+def _is_usual(event: Event) -> bool:
+    return isinstance(event, Leased) or (isinstance(event, Reported) and event.outcome is Outcome.CONFIRMED)
 
 
 def _report(log: Any, event: Reported, state: ServerState) -> None:

@@ -28,6 +28,7 @@ class LeaseState(IntEnum):
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 _ENDS = {Outcome.CONFIRMED: LeaseState.CONFIRMED, Outcome.REVERTED: LeaseState.REVERTED}
+_OPEN = int(LeaseState.PENDING)
 _ARM_ROW = {Arm.TREATED: 0, Arm.PLACEBO: 1}
 
 
@@ -115,14 +116,16 @@ class Evidence:
         row = 0 if treated and self.late[position] else int(self.ring_at_lease[position])
         return self._waiting[row][0 if treated else 1]
 
+    def is_open(self, position: int, ring: int) -> bool:
+        """Say whether a lease is the device's newest and has not ended."""
+        return self.ring_at_lease.item(position) == ring and self.state.item(position) == _OPEN
+
     def report(self, position: int, ring: int, outcome: Outcome) -> bool:
         """Fold one report; give whether it changed anything.
 
         A report for a lease that is not the device's newest, or has ended, changes nothing: it came twice, or late.
         """
-        if self.ring_at_lease[position] != ring or self.state[position] != LeaseState.PENDING:
-            return False
-        if position in self.aside:
+        if not self.is_open(position, ring) or position in self.aside:
             return False
         treated, late = bool(self.treated_lease[position]), bool(self.late[position])
         end = _ENDS[outcome]

@@ -114,7 +114,7 @@ class Positions:
         if not self._first <= index <= self._last:
             return default
         place = min(index - self._first, len(known) - 1)  # where it stands if nobody is missing before it
-        if known[place] != index:
+        if known.item(place) != index:
             place = int(np.searchsorted(known, np.int32(index)))
             if known[place] != index:
                 return default

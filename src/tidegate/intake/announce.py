@@ -9,7 +9,7 @@ import msgspec
 from tidegate.control import devices
 from tidegate.core.admission import NotYet
 from tidegate.intake.http import Reply, ok, parse, problem
-from tidegate.intake.identity import claim_of, watch_copies
+from tidegate.intake.identity import claim_of, copy_seen, flag
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -23,7 +23,8 @@ async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
     """Answer with the lease, once it is durable, or with the time to ask again."""
     claim = claim_of(app, scope, body)
     said = parse(_decoder, body)
-    await watch_copies(app, scope, claim, said.boot_id)
+    if seen := copy_seen(app, scope, claim, said.boot_id):
+        await flag(app, claim, seen)
     try:
         decision = await app.controller.ask(lambda state, now_ms: devices.announce(state, now_ms, claim, said))
     except devices.Halted as error:

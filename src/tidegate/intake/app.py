@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -16,7 +16,18 @@ from tidegate.intake import announce, enrol, renew, reports
 from tidegate.intake.copies import CopyWatch
 from tidegate.intake.counts import IntakeCounts
 from tidegate.intake.files import RepositoryFiles
-from tidegate.intake.http import TOO_LARGE, Reply, authorization, problem, problem_of, read_body, send, too_often
+from tidegate.intake.http import (
+    MISTAKE,
+    TOO_LARGE,
+    Grouped,
+    Reply,
+    authorization,
+    problem,
+    problem_of,
+    read_body,
+    send,
+    too_often,
+)
 from tidegate.intake.identity import Epochs, TooOften
 from tidegate.intake.limits import Limits, Rates
 from tidegate.log.port import Overloaded
@@ -25,11 +36,12 @@ from tidegate.trust.epochs import SecretsFile
 
 Handler = Callable[["IntakeApp", Scope, bytes], Awaitable[Reply]]
 
+REPORTS = "/v1/reports"
 ROUTES: dict[str, Handler] = {
     "/v1/enrol": enrol.handle,
     "/v1/announce": announce.handle,
     "/v1/renew": renew.handle,
-    "/v1/reports": reports.handle,
+    REPORTS: reports.handle,
 }
 
 
@@ -72,6 +84,21 @@ class IntakeApp:
         """Answer a poll of a small file at once (the short way)."""
         return self._files.small(scope)
 
+    @property
+    def grouped(self) -> Mapping[str, Grouped]:
+        """What answers messages to an address that come at the same moment, in one go (the short way)."""
+        return {REPORTS: self._posted_together}
+
+    async def _posted_together(self, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
+        began = time.perf_counter()
+        replies = [self._turned_away(scope, REPORTS) for scope, _ in asked]
+        taken = [one for one, away in zip(asked, replies, strict=True) if away is None]
+        answered = iter(await self.answer_together(taken))
+        found = [reply or next(answered) for reply in replies]
+        for reply in found:
+            self._count(REPORTS, reply, began)
+        return found
+
     async def posted(self, scope: Scope, body: bytes) -> Reply:
         """Answer a message whose body is here (the short way)."""
         path: str = scope["path"]
@@ -103,13 +130,16 @@ class IntakeApp:
             return problem(404, "Not found", "there is nothing at this address")
         try:
             return self._hint(await handler(self, scope, body), scope)
-        except TooOften as error:
-            return too_often(error.wait_s, "this device")
-        except TidegateError as error:
-            return problem_of(error)
-        except Exception:  # a mistake of ours is no reason to leave a device without an answer that it can read
-            structlog.get_logger().exception("request failed", path=path, device=_said_index(scope))
-            return problem(500, "Error", "the server made a mistake, which is in its log; try again later")
+        except Exception as error:
+            return _refused(error, scope)
+
+    async def answer_together(self, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
+        """Answer reports that came at the same moment; all messages are to the address of reports."""
+        answers = await reports.take_in(self, asked)
+        return [
+            _refused(answer, scope) if isinstance(answer, Exception) else self._hint(answer, scope)
+            for answer, (scope, _) in zip(answers, asked, strict=True)
+        ]
 
     def _hint(self, reply: Reply, scope: Scope) -> Reply:
         """Tell a device with a credential of an older epoch that there is a newer one to ask for."""
@@ -120,6 +150,16 @@ class IntakeApp:
         if epoch.isdecimal() and len(epoch) < 10 and int(epoch) < newest:
             return replace(reply, headers={**reply.headers, "tidegate-renew": str(newest)})
         return reply
+
+
+def _refused(error: Exception, scope: Scope) -> Reply:
+    """Turn what went wrong into an answer; a mistake of ours is no reason to leave a device without one it can read."""
+    if isinstance(error, TooOften):
+        return too_often(error.wait_s, "this device")
+    if isinstance(error, TidegateError):
+        return problem_of(error)
+    structlog.get_logger().error("request failed", path=scope["path"], device=_said_index(scope), exc_info=error)
+    return MISTAKE
 
 
 def _said_index(scope: Scope) -> str:

@@ -13,7 +13,7 @@ import hmac
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from tidegate.intake.files import RepositoryFiles
 from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, answered, encoder
 from tidegate.intake.http import (
     TOO_LARGE,
+    Grouped,
     Reply,
     header,
     ok,
@@ -128,6 +129,11 @@ class CollectorApp:
     def polled(self, scope: Scope) -> Reply | None:
         """Answer a poll of a small file at once (the short way)."""
         return self._files.small(scope)
+
+    @property
+    def grouped(self) -> Mapping[str, Grouped]:
+        """Nothing: messages are put together where they are forwarded."""
+        return {}
 
     async def posted(self, scope: Scope, body: bytes) -> Reply:
         """Answer a message whose body is here (the short way)."""

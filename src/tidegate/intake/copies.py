@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 MOST_DEVICES = 100_000
 """Devices that are watched at a time: those heard last, as those with open leases are."""
@@ -11,12 +10,15 @@ RECENT = 16
 BOOTS = 4
 
 
-@dataclass(slots=True)
 class _Seen:
-    top: int = -1
-    messages: dict[int, bytes] = field(default_factory=lambda: {})
-    """The newest numbers, and the beginnings of their MACs."""
-    boots: list[str] = field(default_factory=lambda: [])
+    """What one device has said: its highest number, the newest numbers and how their MACs begin, its starts."""
+
+    __slots__ = ("boots", "messages", "top")
+
+    def __init__(self) -> None:
+        self.top = -1
+        self.messages: dict[int, bytes] = {}
+        self.boots: tuple[str, ...] = ()
 
 
 class CopyWatch:
@@ -67,7 +69,7 @@ def _boot(seen: _Seen, boot_id: str) -> str:
     if not boot_id or (seen.boots and seen.boots[-1] == boot_id):
         return ""
     if boot_id in seen.boots:
-        seen.boots = [boot_id]
+        seen.boots = (boot_id,)
         return "it speaks from a start of the machine that had been followed by another"
-    seen.boots = [*seen.boots[-BOOTS + 1 :], boot_id]
+    seen.boots = (*seen.boots[-BOOTS + 1 :], boot_id)
     return ""

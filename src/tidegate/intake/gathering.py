@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidegate.control.devices import Claim
-from tidegate.intake.app import IntakeApp
+from tidegate.intake.app import REPORTS, IntakeApp
 from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, encoder, forwarded
 from tidegate.intake.http import Reply, header, problem, read_body, send
 
@@ -44,18 +45,33 @@ class Gathering:
             return problem(400, "Bad request", f"the message cannot be read: {error}")
         if len(found) > MOST_FORWARDED:
             return problem(413, "Too large", f"a message may have {MOST_FORWARDED} requests")
-        answers = await asyncio.gather(*map(self._answer, found))
-        return Reply(200, encoder.encode(answers), b"application/msgpack")
+        return Reply(200, encoder.encode(await self._answers(found)), b"application/msgpack")
 
-    async def _answer(self, one: Forwarded) -> Answered:
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": "POST",
-            "path": one.path,
-            "headers": [(b"authorization", one.authorization.encode("latin-1", "replace"))],
-            "client": (one.address, 0) if one.address else None,
-        }
-        if one.index >= 0:
-            scope["tidegate.claim"] = Claim(one.index, one.device_id, one.seq), one.epoch
-        reply = await self._intake.answer(scope, one.body)
-        return Answered(reply.status, reply.body, reply.content_type, reply.headers)
+    async def _answers(self, found: Sequence[Forwarded]) -> list[Answered]:
+        """Answer each for itself; reports, of which most of a collector's messages consist, in one go."""
+        scopes = [_scope_of(one) for one in found]
+        together = [at for at, one in enumerate(found) if one.path == REPORTS]
+        others = [at for at, one in enumerate(found) if one.path != REPORTS]
+        first, rest = await asyncio.gather(
+            self._intake.answer_together([(scopes[at], found[at].body) for at in together]),
+            asyncio.gather(*(self._intake.answer(scopes[at], found[at].body) for at in others)),
+        )
+        replies = dict(zip([*together, *others], [*first, *rest], strict=True))
+        return [_answered(replies[at]) for at in range(len(found))]
+
+
+def _scope_of(one: Forwarded) -> dict[str, Any]:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": one.path,
+        "headers": [(b"authorization", one.authorization.encode("latin-1", "replace"))],
+        "client": (one.address, 0) if one.address else None,
+    }
+    if one.index >= 0:
+        scope["tidegate.claim"] = Claim(one.index, one.device_id, one.seq), one.epoch
+    return scope
+
+
+def _answered(reply: Reply) -> Answered:
+    return Answered(reply.status, reply.body, reply.content_type, reply.headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -56,6 +56,10 @@ class Reply(msgspec.Struct, frozen=True):
         )
 
 
+Grouped = Callable[[Sequence[tuple[Scope, bytes]]], Coroutine[Any, Any, list[Reply]]]
+"""Answers several posted messages, each for itself."""
+
+
 def write_head(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Write header lines. Raises ValueError for a value of several lines."""
     lines = [name + b": " + value for name, value in headers]
@@ -99,6 +103,7 @@ def too_often(wait_s: int, who: str) -> Reply:
     return problem(429, "Too many requests", f"{who} asks too often; ask again in {wait_s} s", headers=headers)
 
 
+MISTAKE = problem(500, "Error", "the server made a mistake, which is in its log; try again later")
 TOO_LARGE = problem(413, "Too large", f"a request may have {MOST_BODY} bytes")
 
 

@@ -62,9 +62,11 @@ def claim_of(app: IntakeApp, scope: Scope, body: bytes) -> Claim:
     return claim
 
 
-async def watch_copies(app: IntakeApp, scope: Scope, claim: Claim, boot_id: str) -> None:
-    """Put it on record if this message shows that the credential is in use in two places; it is refused then."""
-    mac = authorization(scope)[-64:]
-    seen = app.copies.see(claim.index, claim.seq, mac, boot_id)
-    if seen:
-        await app.controller.ask(lambda state, now_ms: flag_copy(state, now_ms, claim.index, claim.device_id, seen))
+def copy_seen(app: IntakeApp, scope: Scope, claim: Claim, boot_id: str) -> str:
+    """Say by what this message shows that the credential is in use in two places, or nothing."""
+    return app.copies.see(claim.index, claim.seq, authorization(scope)[-64:], boot_id)
+
+
+async def flag(app: IntakeApp, claim: Claim, seen: str) -> None:
+    """Put it on record that a credential is in use in two places; its messages are refused from then on."""
+    await app.controller.ask(lambda state, now_ms: flag_copy(state, now_ms, claim.index, claim.device_id, seen))

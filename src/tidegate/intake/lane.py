@@ -7,18 +7,23 @@ whatever else comes goes the long way, through the application as ASGI. Both way
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import re
+from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 import structlog
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from tidegate.intake.grouping import Group
 from tidegate.intake.guard import GuardedProtocol
-from tidegate.intake.http import MOST_BODY, Reply, problem
+from tidegate.intake.http import MISTAKE, MOST_BODY, Grouped, Reply
 
 _LONG_WAY = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"x-forwarded-for"})
-_METHODS = {b"/repo/": b"GET", b"/v1/": b"POST"}
+_SHORT = re.compile(rb"/(v1|repo)/[A-Za-z0-9._/-]+\Z")
+_WAYS = {b"v1": ("POST", MOST_BODY), b"repo": ("GET", 0)}
+"""The method of what goes the short way, and how long its body may be."""
 Server = list[tuple[bytes, bytes]]
 
 
@@ -31,6 +36,11 @@ class ShortApp(Protocol):
 
     def posted(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Reply]:
         """Answer a posted message of at most `MOST_BODY` bytes."""
+        ...
+
+    @property
+    def grouped(self) -> Mapping[str, Grouped]:
+        """What answers messages to an address that come at the same moment, in one go."""
         ...
 
 
@@ -49,39 +59,50 @@ class LaneProtocol(GuardedProtocol):
     """The server's HTTP with a short way; `lane_for` makes it for one application."""
 
     short: ShortApp
+    groups: Mapping[str, Group]
     _nobody = asyncio.Event()
     """The server sets it when a request ends; on the short way nobody waits for it."""
     _head: tuple[Server, bytes] = ([], b"")
 
+    def on_message_begin(self) -> None:
+        """Begin a request with what the short way needs of it (called by the parser)."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self.scope = cast("Any", {"type": "http", "client": self.client, "headers": self.headers})
+
     def on_headers_complete(self) -> None:
         """Choose the way (called by the parser)."""
-        reply: Reply | None = None
-        polls = self.url.startswith(b"/repo/")
-        if self._may_be_short(b"/repo/" if polls else b"/v1/"):
-            scope = cast("Scope", self.scope)
-            scope["method"], scope["path"] = "GET" if polls else "POST", self.url.decode("ascii")
-            reply = self.short.polled(scope) if polls else None
-            if reply is not None or not polls:
-                cycle = _Cycle(self._nobody, reply, keep_alive=cast("Any", self.parser).should_keep_alive())
-                self.cycle = cast("Any", cycle)
-                return
-        super().on_headers_complete()
+        scope, found = cast("Scope", self.scope), _SHORT.match(self.url)
+        method, most = _WAYS[found[1]] if found else ("", 0)
+        if not method or not self._may_be_short(method.encode(), most):
+            self._go_long()
+            return
+        scope["method"], scope["path"] = method, self.url.decode("ascii")
+        reply = self.short.polled(scope) if method == "GET" else None
+        if method == "GET" and reply is None:
+            self._go_long()
+            return
+        self.cycle = cast("Any", _Cycle(self._nobody, reply, keep_alive=cast("Any", self.parser).should_keep_alive()))
 
-    def _may_be_short(self, prefix: bytes) -> bool:
+    def _may_be_short(self, method: bytes, most: int) -> bool:
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # asked before the last was answered: it waits its turn as the server has it
-        url, parser = self.url, cast("Any", self.parser)
-        if not url.startswith(prefix) or not url.isascii() or b"%" in url or b"?" in url or b"#" in url:
+        parser, length = cast("Any", self.parser), b"0"
+        if parser.get_method() != method or parser.get_http_version() != "1.1" or self.flow.write_paused:
             return False
-        if parser.get_method() != _METHODS[prefix] or parser.get_http_version() != "1.1" or self.flow.write_paused:
-            return False
-        length = b"0"
         for name, value in self.headers:
             if name in _LONG_WAY:
                 return False
             if name == b"content-length":
                 length = value
-        return length.isdigit() and int(length) <= (MOST_BODY if prefix == b"/v1/" else 0)
+        return length.isdigit() and int(length) <= most
+
+    def _go_long(self) -> None:
+        """Go on as the server does with any request."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Answer, or begin to (called by the parser)."""
@@ -93,7 +114,16 @@ class LaneProtocol(GuardedProtocol):
         if cycle.reply is not None:
             self._finish(cycle, cycle.reply)
             return
-        task = self.loop.create_task(self._post(cycle, self.short.posted(cast("Scope", self.scope), bytes(cycle.body))))
+        scope = cast("Scope", self.scope)
+        group = self.groups.get(scope["path"])
+        if group is not None:
+            group.join(scope, bytes(cycle.body), partial(self.answer, cycle), self.run)
+        else:
+            self.run(self._post(cycle, self.short.posted(scope, bytes(cycle.body))))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something go on beside the loop's turns; a server that stops waits for it."""
+        task = self.loop.create_task(work)
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
@@ -102,9 +132,18 @@ class LaneProtocol(GuardedProtocol):
             reply = await answering
         except Exception:
             structlog.get_logger().exception("request failed")
-            reply = problem(500, "Error", "the server made a mistake, which is in its log; try again later")
+            reply = MISTAKE
+        self.answer(cycle, reply)
+
+    def answer(self, cycle: _Cycle, reply: Reply) -> None:
+        """Answer a request, as soon as the other side reads."""
         if self.flow.write_paused and not cycle.disconnected:
-            await self.flow.drain()
+            self.run(self._answer_later(cycle, reply))
+        else:
+            self._finish(cycle, reply)
+
+    async def _answer_later(self, cycle: _Cycle, reply: Reply) -> None:
+        await self.flow.drain()
         self._finish(cycle, reply)
 
     def _finish(self, cycle: _Cycle, reply: Reply) -> None:
@@ -138,4 +177,5 @@ class LaneProtocol(GuardedProtocol):
 
 def lane_for(app: ShortApp) -> type[LaneProtocol]:
     """Make the protocol for an application, to be given to the server beside it."""
-    return type("Lane", (LaneProtocol,), {"short": app})
+    groups = {path: Group(answer) for path, answer in app.grouped.items()}
+    return type("Lane", (LaneProtocol,), {"short": app, "groups": groups})
