@@ -13,6 +13,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server import COMPONENT, World
 
+from tidegate.control.controller import Controller
+
 pytestmark = [pytest.mark.room("api"), pytest.mark.room("control")]
 PROJECT = Path(__file__).parents[2]
 MONITORING = PROJECT / "packaging" / "monitoring"
@@ -122,15 +124,13 @@ def test_every_alert_has_its_runbook() -> None:
     assert not sections, f"sections without an alert: {sections}"
 
 
-def test_readiness_says_what_is_wrong(world: World) -> None:
+def test_readiness_says_what_is_wrong(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.operators.get("/readyz").json() == {"ready": True, "trouble": ""}
-    world.controller.trouble = "the log took nothing: disk full"
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(Controller, "trouble", "the log took nothing: disk full")
         reply = world.operators.get("/readyz")
         assert (reply.status_code, reply.json()["trouble"]) == (503, "the log took nothing: disk full")
         assert samples(world.operators.get("/metrics").text)["tidegate_controller_trouble", ()] == 1
-    finally:
-        world.controller.trouble = ""
     assert world.operators.get("/healthz").json() == {"alive": True}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tidegate.control.graph import NoGraph, read_graph, write_graph
 from tidegate.control.ledger import Ledger
 from tidegate.control.state import ServerState, fold
 from tidegate.log.events import Act, Event
+from tidegate.log.port import LogError
 from tidegate.log.sqlite import SqliteLog
 
 
@@ -159,4 +161,42 @@ def test_a_server_that_stops_writes_one_and_the_next_goes_on_with_its_ledger(
     found = kept.newest(plant.log)
     assert found is not None
     assert found.seq == plant.log.last
+    plant.log.close()
+
+
+@pytest.mark.parametrize("at", ["publication", "append"])
+def test_a_server_that_stops_in_its_first_publication_keeps_what_its_cold_start_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """In an append it must not: nobody knows whether the log holds what the state holds."""
+    monkeypatch.setattr("tidegate.control.keeping.LEAST_TO_SAVE", 1)
+    plant = WithLedger(tmp_path)
+    plant.log.append([Act(at_ms=at_ms, what="note", who="ada", why="", body={}) for at_ms in range(30)])
+    kept, ledger = Checkpoints(plant.home.checkpoints), plant.ledger()
+    controller = Controller(plant.log, plant.publisher, plant.clock, ledger=ledger, checkpoints=kept)
+    begun, go_on = threading.Event(), threading.Event()
+    where: Any = {"publication": (ledger, "publish"), "append": (plant.log, "append")}[at]
+    whole = getattr(*where)
+
+    def slowly(*given: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return whole(*given)
+
+    monkeypatch.setattr(*where, slowly)
+
+    async def life() -> None:
+        work = asyncio.create_task(controller.run())
+        asked = asyncio.create_task(note(controller, 1)) if at == "append" else None
+        assert await asyncio.to_thread(begun.wait, 60)
+        work.cancel()
+        await asyncio.wait([work])
+        go_on.set()
+        if asked is not None:
+            with pytest.raises(LogError, match="the server is stopping"):
+                await asked
+
+    asyncio.run(life())
+    found = kept.newest(plant.log)
+    assert (found.seq if found else None) == (30 if at == "publication" else None)
     plant.log.close()

@@ -300,6 +300,37 @@ def test_a_ledger_that_cannot_be_written_is_said_and_the_controller_goes_on(
     assert len(plant.check()) == 2
 
 
+def test_a_log_that_is_back_does_not_hide_that_the_ledger_cannot_be_written(
+    plant: LedgerPlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.control.appending.LOOK_EVERY_S", 0.0)
+    away: list[LogError] = []
+
+    def check() -> None:
+        if away:
+            raise away[0]
+
+    monkeypatch.setattr(plant.log, "check", check)
+    (plant.ours.directory / "tile").write_text("in the way")
+
+    async def until(said: str) -> None:
+        while said not in plant.controller.why_not_ready:
+            await asyncio.sleep(0.01)
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            await plant.controller.ask(note(1))
+            await asyncio.wait_for(until("the ledger could not be written"), 30)
+            away.append(LogError("the log is away"))
+            await asyncio.wait_for(until("the log is away"), 30)
+            away.clear()
+            while plant.controller.full:
+                await asyncio.sleep(0.01)
+            assert "the ledger could not be written" in plant.controller.why_not_ready
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("other", [[act(1), act(9)], [act(1)], [act(2), act(1)]], ids=["edited", "cut", "reordered"])
 def test_a_log_that_was_changed_behind_the_ledger_is_refused(plant: LedgerPlant, other: list[Event]) -> None:
     plant.log.append([act(1), act(2)])

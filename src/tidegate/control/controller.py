@@ -73,12 +73,14 @@ class Controller:
         self.meters = Meters()
         self._keeping = Keeping(log, checkpoints)
         self.state: ServerState = self._replayed(ledger, followed)
-        self.trouble = ""
+        self._log_trouble = ""
+        """What the log said last instead of taking events."""
         self._standing = Standing()
         self._at_work: list[Asked] = []
         self._look_again_at, self._look_owed = 0.0, False
         self._ended = False
-        self._steady = False
+        self._steady = True
+        """Whether all that the state holds is in the log: not between a decision and the end of its append."""
 
     def _replayed(self, ledger: Ledger | None = None, followed: Followed | None = None) -> ServerState:
         """Fold the log, from what is there of it on; with a ledger, begin that too."""
@@ -91,13 +93,13 @@ class Controller:
         """After an append that failed: fold the log anew, once, and decide nothing until it takes events again."""
 
         def waiting(trouble: str) -> None:
-            self.trouble = trouble or self.trouble
+            self._log_trouble = trouble or self._log_trouble
             self._tell_all(failed)
 
         self.state = await self._appending.until_it_answers(self._replayed, waiting)
         self.state.published = dict(self._standing.plans)
         await self._appending.until_it_takes(waiting)
-        self.trouble = self._lasting_trouble()  # the next event may be long in coming
+        self._log_trouble = ""  # the next event may be long in coming
 
     def now_ms(self) -> int:
         """Give the time that events carry: the wall clock, but never before the newest event."""
@@ -117,6 +119,11 @@ class Controller:
     def last_event(self) -> int:
         """The number of the newest event in the log."""
         return self._log.last
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from its work: of the log, the ledger and the plans, each says so until it has passed."""
+        return self._log_trouble or (self.ledger.trouble if self.ledger else "") or self._standing.trouble
 
     @property
     def why_not_ready(self) -> str:
@@ -148,7 +155,7 @@ class Controller:
             await self._work()
         except asyncio.CancelledError:
             self._answer_rest()
-            if self._steady:  # between batches: all that the state holds is in the log
+            if self._steady:
                 await self._keeping.end(self.state)
             raise
         finally:
@@ -168,11 +175,10 @@ class Controller:
         await self._batch([])
         while True:
             batch = await self._line.take(LARGEST_BATCH, self._look_in_s())
-            self._at_work, self._steady = batch, False
+            self._at_work = batch
             await self._batch(batch)
             if (trouble := await self._appending.look()) is not None:
-                self.trouble = trouble
-            self._steady = True
+                self._log_trouble = trouble
             await self._keeping.look(self.state)
 
     def _look_in_s(self) -> float:
@@ -183,6 +189,7 @@ class Controller:
         now_ms = self.now_ms()
         if batch:
             self.meters.batch.observe(sum(asked.count for asked in batch))
+        self._steady = False
         events, answers = decide_all(self.state, batch, now_ms)
         reports = bool(batch) and all(asked.devices for asked in batch)
         look = not reports or time.monotonic() >= self._look_again_at
@@ -205,38 +212,32 @@ class Controller:
 
     async def _commit(self, events: list[Event], answers: list[tuple[Asked, Any]]) -> bool:
         if not events:
+            self._steady = True
             return True
         try:
             with self.meters.append.time():
                 last = await self._appending.append(events, lambda: self._tell_all(Overloaded(_SLOW)))
         except LogError as error:
             self.meters.append_failures.inc()
-            self.trouble = str(error)
-            structlog.get_logger().error("append failed", trouble=self.trouble, questions=len(answers))
+            self._log_trouble = str(error)
+            structlog.get_logger().error("append failed", trouble=self._log_trouble, questions=len(answers))
             if isinstance(error, Fenced):
                 raise  # all are told as it ends
             await self._replay_again(error)
             for asked, _ in answers:
                 settle(asked, error)
             return False
-        self.trouble = self._lasting_trouble()
+        self._steady, self._log_trouble = True, ""
         if self.ledger is not None:
             self.ledger.take(self._log, last, events)
         tell(events, self.state, self.meters)
         return True
 
-    def _lasting_trouble(self) -> str:
-        """Say what is still wrong although the log takes events."""
-        return (self.ledger.trouble if self.ledger else "") or self._standing.trouble
-
     async def _publish_ledger(self) -> None:
         """Put what has become durable into the ledger, before a plan that rests on it can stand."""
         if self.ledger is None or not self.ledger.waiting:
             return
-        before = self.ledger.trouble
         await asyncio.to_thread(self.ledger.publish)
-        if self.ledger.trouble or self.trouble == before:
-            self.trouble = self._lasting_trouble()
 
     def read_batches(self) -> Iterator[tuple[int, Batch]]:
         """Give the log's records from the first, for a backup; may run in another thread."""
@@ -268,10 +269,9 @@ class Controller:
             await asyncio.to_thread(self._publisher.catch_up)
             self.state.published = dict(standing.plans)
         except (OSError, TidegateError) as error:
-            self.trouble = f"plans could not be published: {error}"
-            standing.failed(self._clock(), self.trouble)
+            standing.failed(self._clock(), f"plans could not be published: {error}")
             self.state.published = dict(standing.plans)
-            structlog.get_logger().error("plans not published", trouble=self.trouble)
+            structlog.get_logger().error("plans not published", trouble=standing.trouble)
 
     async def _put_plans(self, plans: dict[str, Plan], now_ms: int) -> None:
         """Record plans, unless just these are on record already, and put them where devices read."""
@@ -281,11 +281,11 @@ class Controller:
         if events is None:
             standing.must = True
             events = published_events(plans, self._publisher.next_version, now_ms)
+        self._steady = False
         self._fold(events)
-        if fresh and not await self._commit(list[Event](events), []):
+        if not await self._commit(list[Event](events) if fresh else [], []):
             return
         standing.begins(events)
         files = {event.component: canonical(event.plan) for event in events}
         await asyncio.to_thread(self._publisher.publish, files, now_s)
         standing.done(self.state.published)
-        self.trouble = self._lasting_trouble()

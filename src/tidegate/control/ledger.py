@@ -215,7 +215,7 @@ class Ledger:
             with self._files:
                 self._open.publish()
                 self._write_proofs()
-            self.trouble = ""
+            self.trouble = self.barred
         except (OSError, TidegateError) as error:
             self._again_at = time.monotonic() + AGAIN_S
             self.trouble = f"the ledger could not be written: {error}"
