@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from tidegate.cli.main import run
+from tidegate.core.model import Health, Manifest
+from tidegate.core.wire import encode
 from tidegate.trust.keys import create_key, key_path, public_file
+from tidegate.trust.payload import describe_payload, pack_payload
 
 pytestmark = [
     pytest.mark.room("gate"),
@@ -53,6 +56,22 @@ def test_a_refusal_names_check_file_line_and_evidence(place: Path, capsys: pytes
     assert "Refused by benign" in out and "1 added" in out
     page = (place / "report.html").read_text()
     assert "refused" in page and "b.yar:1" in page and "<script" not in page
+
+
+def test_a_set_uid_file_is_refused_with_its_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "gate.toml").write_text(f'without_interpreter = ["command"]\n{SETTINGS}')
+    (place / "tool").mkdir()
+    (place / "tool" / "activate").write_text('cp /bin/true "$1/helper"\nchmod u+s "$1/helper"\n')
+    payload = pack_payload(place / "tool")
+    run_it, take_off = ("sh", "{current}/activate", "{work}"), ("rm", "-f", "{work}/helper")
+    manifest = Manifest("tool", "1", 1, "command", describe_payload(payload), Health(1), ("any",), run_it, take_off)
+    (place / "rel").mkdir()
+    (place / "rel" / "payload.tar").write_bytes(payload)
+    (place / "rel" / "manifest.json").write_bytes(encode(manifest))
+    code, out, _ = cli(capsys, "gate", "run", "rel", "--settings", "gate.toml", "--only", "load", "--only", "lifecycle")
+    assert code == 1
+    assert "lifecycle: activate:1: activation does not work: it leaves files that lend others' rights:" in out
+    assert "/tmp/component/work/helper (set-uid)" in " ".join(out.split())
 
 
 def test_what_is_signed_is_verified_and_answers_are_reused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,21 @@ DEVICE = {
         f"set -e\n{ACTIVATE}python3 -c 'import socket; socket.socket()'\n",
         "lifecycle: activate:4: activation does not work: ",
     ),
+    "a set-uid program of its own": (
+        f'{ACTIVATE}cp /bin/true "$1/helper"\nchmod 4755 "$1/helper"\n',
+        "lifecycle: activate:3: activation does not work: it leaves files that lend others' rights:"
+        " /tmp/component/work/helper (set-uid)",
+    ),
+    "a set-gid file elsewhere": (
+        f"{ACTIVATE}cp /bin/true /opt/helper\nchmod 2755 /opt/helper\n",
+        "lifecycle: activate:3: activation does not work: it leaves files that lend others' rights:"
+        " /opt/helper (set-gid)",
+    ),
+    "set-uid for a file of the device's": (
+        f"{ACTIVATE}chmod u+s /tmp/watch/readme.txt\n",
+        "lifecycle: activate:3: activation does not work: it leaves files that lend others' rights:"
+        " /tmp/watch/readme.txt (set-uid)",
+    ),
 }
 
 
@@ -71,6 +86,14 @@ def test_what_activation_does_to_a_device_is_seen(what: str, tmp_path: Path) -> 
     results = try_case(Case(activate=activate, settings=settings), tmp_path, "lifecycle")
     lines = refusal([results["lifecycle"]])
     assert failed(results) == {"lifecycle"} and lines[0].startswith(says), lines
+
+
+def test_a_directory_that_hands_its_group_on_is_nobodys_rights(tmp_path: Path) -> None:
+    """Set-gid on a directory says whose group new files are of, and lets nobody act as another."""
+    case = Case(activate=f'{ACTIVATE}mkdir -p "$1/shared"\nchmod 2755 "$1/shared"\n',
+                deactivate='rm -rf "$1/active" "$1/shared"\n')  # fmt: skip
+    result = try_case(case, tmp_path, "lifecycle")["lifecycle"]
+    assert result.result == "PASSED", refusal([result])
 
 
 def test_what_activation_writes_outside_is_told_even_if_it_is_taken_away_again(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ LEAST_FREE = 0.02
 MAY_STAY = ("/var/log/", "/var/cache/", "/var/tmp/", "/run/")
 MOST_NAMED = 20
 MOST_READ = 1 << 20
+CHANGES = ("activate", "sham", "deactivate")
+"""Steps in which the component's own programs run."""
 
 
 class Stepper:
@@ -54,6 +56,8 @@ class Stepper:
         self.before: set[str] = set()
         self.before = set(self.written())
         self.lost: dict[Path, int] = {}
+        self.privileged: dict[str, str] = {}
+        self.privileged = self.lends()
 
     def place(self) -> Place:
         return Place(self.component, self.current, self.work, self.manifest, self.settings)
@@ -139,6 +143,19 @@ class Stepper:
         """Remember which step it was that the device's own files went at, or have changed; some come back."""
         lost = {path for path, size in self.own.items() if not path.is_file() or path.stat().st_size != size}
         self.lost = {path: self.lost.get(path, number) for path in sorted(lost)}
+
+    def lends(self) -> dict[str, str]:
+        """Give the files, besides those that were there before, that lend whoever starts them the rights of their owner
+        or group."""
+        found: dict[str, str] = {}
+        for place in ("/tmp", "/dev/shm", *self.writable):
+            for above, _, names in os.walk(place):
+                for path in (f"{above}/{name}" for name in names):
+                    with suppress(OSError):
+                        mode = os.lstat(path).st_mode
+                        if stat.S_ISREG(mode) and (bits := mode & (stat.S_ISUID | stat.S_ISGID)):
+                            found[path] = "set-uid" if bits & stat.S_ISUID else "set-gid"
+        return {path: bit for path, bit in sorted(found.items()) if self.privileged.get(path) != bit}
 
     def unwell(self, _: str) -> str:
         """See that health is not good when nothing runs: probes that are content then would notice no outage."""
@@ -243,6 +260,10 @@ def main() -> int:
         kind, said, at = "ok", "", -1
         try:
             said = do(argument)
+            if step in CHANGES and (lent := stepper.lends()):
+                raise Unhealthy(
+                    f"it leaves files that lend others' rights: {_named([f'{p} ({b})' for p, b in lent.items()])}"
+                )
         except (TidegateError, Unhealthy) as error:
             kind, said, at = "refused", str(error), getattr(error, "at", -1)
         except Exception as error:
