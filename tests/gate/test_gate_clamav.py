@@ -15,9 +15,10 @@ import pytest
 
 from tidegate.cli.gate import Wanted, trial_of
 from tidegate.gate import seccomp
+from tidegate.gate.clam_names import alike
 from tidegate.gate.jobs import Job, Limits
 from tidegate.gate.pipeline import run_checks
-from tidegate.gate.port import FAILED, choose, load_checks
+from tidegate.gate.port import FAILED, WARNED, Result, choose, load_checks
 from tidegate.gate.report import refusal
 from tidegate.gate.sandbox import Sandbox
 from tidegate.gate.settings import Corpora, Damage, Resources, Settings
@@ -46,6 +47,11 @@ def tried(
     place: Path, lines: list[str], *only: str, change: Callable[[bytes], bytes] = bytes
 ) -> tuple[set[str], list[str]]:
     """Put signatures through the gate (or some checks) against the good ones; give what failed, and what it says."""
+    results = results_of(place, lines, *only, change=change)
+    return {each.check for each in results if each.result == FAILED}, refusal(results)
+
+
+def results_of(place: Path, lines: list[str], *only: str, change: Callable[[bytes], bytes] = bytes) -> list[Result]:
     for name, mark in MARKS.items():
         (place / "planted").mkdir(exist_ok=True)
         (place / "planted" / name).write_bytes(b"xx" + mark + b"xx")
@@ -62,8 +68,7 @@ def tried(
     candidate = content(place / "candidate", lines)
     (candidate / "sig.ndb").write_bytes(change((candidate / "sig.ndb").read_bytes()))
     with trial_of(candidate, wanted) as trial:
-        results = run_checks(trial, choose(load_checks(), list(only), []))
-    return {each.check for each in results if each.result == FAILED}, refusal(results)
+        return run_checks(trial, choose(load_checks(), list(only), []))
 
 
 @CLAMAV
@@ -188,6 +193,37 @@ def test_a_payload_that_turns_the_engine_off_is_refused(tmp_path: Path, name: st
     (tmp_path / "candidate" / name).write_text(text)
     failed, said = tried(tmp_path, GOOD, "load", "detections")
     assert failed == {"detections"} and said[0].startswith(says), said
+
+
+@CLAMAV
+def test_a_name_that_stands_twice_is_warned_of_with_both_places(tmp_path: Path) -> None:
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "more.hdb").write_text(f"{'ab' * 16}:9:Tide.One\n{'cd' * 16}:9:Tide.Digest\n")
+    (result,) = results_of(tmp_path, [*GOOD, f"Tide.Two:0:*:{b'another mark'.hex()}"], "schema")
+    assert result.result == WARNED
+    assert [(each.place, each.sentence.partition(":")[0]) for each in result.findings] == [
+        ("sig.ndb:1", "signature Tide.One stands also in more.hdb"),
+        ("sig.ndb:3", "signature Tide.Two stands also in sig.ndb"),
+    ]
+    assert "stands also in sig.ndb:2: ClamAV reports them all by one name" in result.findings[1].sentence
+
+
+@CLAMAV
+def test_each_of_those_with_one_name_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "candidate").mkdir()
+    lines = [f"Tide.Twice;{level}Target:0;0;{b'of a later engine'.hex()}\n" for level in ("Engine:9000-9999,", "")]
+    (tmp_path / "candidate" / "later.ldb").write_text("".join(lines))
+    failed, said = tried(tmp_path, GOOD, "load", "detections")
+    assert failed == {"detections"} and said[0].startswith("detections: later.ldb:1: ClamAV leaves it out"), said
+
+
+def test_of_many_names_that_stand_twice_the_first_are_told() -> None:
+    lists = [Source("a.cfg", "PE", 1, "PE:1"), Source("a.cfg", "PE", 2, "PE:2"), Source("a.yar", "N0", 1, "rule N0 {}")]
+    names = [Source("a.ndb", f"N{at % 30}", at + 1, f"N{at % 30}:0:*:aa") for at in range(150)]
+    told = alike([*lists, *names])
+    assert [each.line for each, _ in told] == list(range(31, 51))
+    assert "in a.ndb:1, a.ndb:61, a.ndb:91 and 1 more: " in told[0][1] and "; they look for the same" in told[0][1]
+    assert ["other names" in says for _, says in told] == [False] * 19 + [True] and "; 10 other names" in told[-1][1]
 
 
 def test_bits_that_a_switch_had_count() -> None:

@@ -6,6 +6,7 @@ Works for YARA's language, and for formats with one record a line (ClamAV's sign
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,9 @@ class Source:
 
 
 def read_sources(root: Path, files: Sequence[str]) -> dict[str, Source]:
-    """Find all items of content files, by `file` and name joined by a colon."""
+    """Find all items of content files, by `file` and name joined by a colon; another one of that name ends in `#2`."""
     found: dict[str, Source] = {}
+    times: Counter[str] = Counter()
     for file in files:
         path = root / file
         if path.stat().st_size > MOST_TEXT:
@@ -55,7 +57,10 @@ def read_sources(root: Path, files: Sequence[str]) -> dict[str, Source]:
             continue
         text = data.decode(errors="replace")
         items = _yara(file, text) if yara else _lines(file, text)
-        found |= {f"{file}:{item.name}": item for item in items}
+        for item in items:
+            key = f"{file}:{item.name}"
+            times[key] += 1
+            found[key if times[key] == 1 else f"{key}#{times[key]}"] = item
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tidegate.gate.clam_names import alike
 from tidegate.gate.port import Say, Seen
 from tidegate.gate.records import SCHEMA, read_schema, records_of, schema_line
 from tidegate.gate.sources import BINARY_BYTES, MOST_TEXT, YARA_SUFFIXES, Source, commented
@@ -160,8 +161,14 @@ class SchemaCheck:
                     )
 
     def _twice(self, trial: Trial, seen: Seen) -> None:
-        """The same name in two files is two detections under one name: a new one fails, an old one is a warning."""
+        """The same name twice is two detections under one name: a new one fails, an old one is a warning.
+
+        In ClamAV's files, where lists of digests under one name are common, each is a warning.
+        """
         interpreter = trial.need_interpreter()
+        if interpreter.kind == "clamav":
+            for source, says in alike(trial.sources.values()):
+                seen.warn(says, file=source.file, line=source.line, rule=source.name)
         if interpreter.kind != "yara-x":
             return
         known: set[str] = set()
