@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +70,15 @@ def create_draft(
     driver: str,
     health: Health,
     replaces: tuple[str, ...] = ("any", "absent"),
+    activate: tuple[str, ...] = (),
+    deactivate: tuple[str, ...] = (),
     notes: str = "",
+    look: Callable[[Path, Manifest], None] | None = None,
 ) -> Draft:
-    """Pack a directory and describe it. Raises BadInput for what cannot be a release; then nothing is written."""
+    """Pack a directory and describe it. Raises BadInput for what cannot be a release; then nothing is written.
+
+    `look`: may refuse the content, too.
+    """
     payload = pack_payload(source)
     try:
         manifest = Manifest(
@@ -83,10 +89,14 @@ def create_draft(
             payload=describe_payload(payload),
             health=health,
             replaces=replaces,
+            activate=activate,
+            deactivate=deactivate,
             notes=notes,
         )
     except ValueError as error:
         raise BadInput(str(error)) from error
+    if look is not None:
+        look(source, manifest)
     draft = Draft(manifest, encode(manifest), payload)
     make_directory(directory)
     write_durably(directory / PAYLOAD, draft.payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from tidegate.cli.office import OfficeClient, part
 from tidegate.cli.options import OnOff
 from tidegate.cli.passphrase import open_keys, open_release_keys
 from tidegate.cli.promote import promote
+from tidegate.cli.release_check import check_content
 from tidegate.cli.release_files import (
     LEAST_DEVICES,
     SIGNED,
@@ -28,7 +30,7 @@ from tidegate.cli.release_files import (
 )
 from tidegate.cli.show import moment, out, out_json, seconds_of, table
 from tidegate.core.errors import BadInput
-from tidegate.core.model import Health, Probe
+from tidegate.core.model import Health, Manifest, Probe
 from tidegate.trust.durable import read_bytes, write_durably
 from tidegate.trust.layout import EMERGENCY, release_role
 from tidegate.trust.release import continues, countersign, describe_list, is_emergency
@@ -58,9 +60,12 @@ def create(
     out_dir: Path,
     soak_s: int = 300,
     probe: list[str] | None = None,
+    activate: str = "",
+    deactivate: str = "",
     replaces: list[str] | None = None,
     notes: str = "",
     baseline: Path | None = None,
+    check: OnOff = True,
 ) -> None:
     """Pack a directory into a release: a payload and a manifest that names it by digest.
 
@@ -73,9 +78,12 @@ def create(
         out_dir: Where to write manifest.json and payload.tar.
         soak_s: How long a device must stay healthy before it confirms.
         probe: A health probe, NAME=COMMAND with its words; {watch} and other device settings are filled in.
+        activate: The command that starts it; {current}, {work} and device settings are filled in.
+        deactivate: The command that stops it.
         replaces: What a device may run before: a digest, any, absent. Default: any and absent.
         notes: What changes, for people.
         baseline: What devices run now: the notes then say which rules are new, changed or gone.
+        check: Have the driver look at the content first, as devices do: what it refuses is not packed.
     """
     if baseline is not None:
         from tidegate.cli.news import MOST_NOTES, notes_between  # the gate's parts, which other commands can do without
@@ -84,6 +92,12 @@ def create(
         notes = f"{notes}\n\n{made}".strip()[:MOST_NOTES]
     probes = tuple(_probe(entry) for entry in probe or ())
     health = Health(soak_s=soak_s, probes=probes)
+    unseen = "as you said"
+
+    def look(content: Path, manifest: Manifest) -> None:
+        nonlocal unseen
+        unseen = check_content(content, manifest)
+
     draft = create_draft(
         payload,
         out_dir,
@@ -93,12 +107,24 @@ def create(
         driver=driver,
         health=health,
         replaces=tuple(replaces or ("any", "absent")),
+        activate=_command("--activate", activate),
+        deactivate=_command("--deactivate", deactivate),
         notes=notes,
+        look=look if check else None,
     )
     packed = draft.manifest.payload
     out(f"Release {version} of {component}: {packed.files} file{'s' * (packed.files != 1)}, {packed.length:,} bytes.")
     out(f"Digest {draft.digest}")
+    if unseen:
+        out(f"Nobody has looked at the content yet: {unseen}. `tidegate gate run {out_dir}` does, where its driver is.")
     out(f"Next: tidegate release sign {out_dir}")
+
+
+def _command(option: str, text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise BadInput(f"{option} is no command: {error}") from None
 
 
 def _probe(entry: str) -> Probe:

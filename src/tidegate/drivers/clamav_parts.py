@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.drivers import limited
-from tidegate.drivers.port import DriverError, Place
+from tidegate.drivers.port import DriverError, NotInstalled, Place
 
 DATABASES = (
     ".cvd", ".cld", ".cud", ".hdb", ".hsb", ".hdu", ".hsu", ".mdb", ".msb", ".mdu", ".msu", ".imp", ".ndb", ".ndu",
@@ -60,10 +60,10 @@ def read_settings(place: Place) -> Settings:
 
 
 def program(name: str) -> str:
-    """Find one of ClamAV's programs; the path of a service may lack the system's own. Raises DriverError."""
+    """Find one of ClamAV's programs; the path of a service may lack the system's own. Raises NotInstalled."""
     found = shutil.which(name) or shutil.which(name, path=_PROGRAMS)
     if not found:
-        raise DriverError(f"{name} is not on this device; install ClamAV (on Debian: clamav and clamav-daemon)")
+        raise NotInstalled(f"{name} is not on this device; install ClamAV (on Debian: clamav and clamav-daemon)")
     return found
 
 

@@ -15,6 +15,10 @@ class DriverError(TidegateError):
     """The payload cannot be used, or the protected component could not be started. Nothing is confirmed."""
 
 
+class NotInstalled(DriverError, BadInput):
+    """The driver, or the interpreter that it is for, is not on this machine: nothing is said about the payload."""
+
+
 class OwnProcess(Protocol):
     """The agent that asks, as a process: what the driver of the agent itself must know of it.
 
@@ -109,10 +113,10 @@ def load_driver(name: str) -> Driver:
     """Make the driver of this name, from the entry points of group `tidegate.drivers`.
 
     Raises:
-        BadInput: if there is none; it names those that there are.
+        NotInstalled: if there is none; it names those that there are.
     """
     found = {entry.name: entry for entry in entry_points(group="tidegate.drivers")}
     if name not in found:
-        raise BadInput(f"no driver {name!r} on this machine; there are {', '.join(sorted(found)) or 'none'}")
+        raise NotInstalled(f"no driver {name!r} on this machine; there are {', '.join(sorted(found)) or 'none'}")
     driver: Driver = found[name].load()()
     return driver

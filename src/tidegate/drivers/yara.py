@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from tidegate.core.model import Manifest
 from tidegate.drivers.command import pointer_result, resolve
-from tidegate.drivers.port import DriverError, Place, ProbeResult
+from tidegate.drivers.port import DriverError, NotInstalled, Place, ProbeResult
 from tidegate.drivers.probes import run_probes
 from tidegate.drivers.programs import ending, environment, fill_all
 from tidegate.drivers.quarantine import give_all_back
@@ -38,8 +39,10 @@ class YaraDriver:
         """Compile all rules in a process of its own, within limits of CPU, memory and time.
 
         Raises:
-            DriverError: no rules, or the file and line of the first fault.
+            DriverError: no rules, or the file and line of the first fault; NotInstalled without YARA-X.
         """
+        if importlib.util.find_spec("yara_x") is None:
+            raise NotInstalled("YARA-X is not on this device; install the Python package yara-x")
         command = [sys.executable, "-P", "-m", "tidegate.drivers.yara_rules", str(payload.resolve())]
         what = f"the rules of {manifest.component} {manifest.version} cannot be used"
         try:
