@@ -175,15 +175,15 @@ def test_a_server_that_stops_in_its_first_publication_keeps_what_its_cold_start_
     kept, ledger = Checkpoints(plant.home.checkpoints), plant.ledger()
     controller = Controller(plant.log, plant.publisher, plant.clock, ledger=ledger, checkpoints=kept)
     begun, go_on = threading.Event(), threading.Event()
-    where: Any = {"publication": (ledger, "publish"), "append": (plant.log, "append")}[at]
-    whole = getattr(*where)
+    place, name = {"publication": (ledger, "publish"), "append": (plant.log, "append")}[at]
+    whole = getattr(place, name)
 
     def slowly(*given: Any) -> Any:
         begun.set()
         assert go_on.wait(60)
         return whole(*given)
 
-    monkeypatch.setattr(*where, slowly)
+    monkeypatch.setattr(place, name, slowly)
 
     async def life() -> None:
         work = asyncio.create_task(controller.run())
