@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tidegate.log.events import Act, Enrolled, Event, Labelled, Leased, PlanPubl
 from tidegate.log.pack import pack
 from tidegate.log.port import LogError
 from tidegate.log.sqlite import SqliteLog
-from tidegate.trust.ledger import directory_fetch
+from tidegate.trust.ledger import LedgerWriter, directory_fetch
 from tidegate.trust.ledger_proof import parse_proof
 from tidegate.trust.ledger_read import LedgerReader
 from tidegate.trust.merkle import Tree, leaf_hash
@@ -356,3 +357,47 @@ def test_a_control_plane_without_a_key_serves_without_a_ledger(plant: LedgerPlan
             return await plant.controller.ask(note(5))
 
     assert asyncio.run(scene()) == 5
+
+
+def test_reports_do_not_wait_for_the_ledgers_files_and_a_plan_does(
+    plant: LedgerPlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, began, stood = threading.Event(), threading.Event(), list[bool]()
+    write, publish = LedgerWriter.publish, plant.publisher.publish
+
+    def slowly(self: LedgerWriter) -> int:
+        began.set()
+        assert gate.wait(90)
+        return write(self)
+
+    def stands(*args: Any) -> Any:
+        stood.append(gate.is_set())
+        return publish(*args)
+
+    def report(number: int) -> Any:  # an act is an entry of its own, so that there is something to write each time
+        return lambda state, now_ms: ([act(number)], number)
+
+    async def scene() -> None:
+        async with running(plant.controller):
+            await settled(plant.controller)
+            monkeypatch.setattr(LedgerWriter, "publish", slowly)
+            monkeypatch.setattr(plant.publisher, "publish", stands)
+            monkeypatch.setattr("tidegate.control.controller.LOOK_EVERY_S", 0.0)
+            for number in range(20):
+                said = plant.controller.ask(report(number), frozenset({number}))
+                assert await asyncio.wait_for(said, 60) == number
+            assert began.is_set()
+            assert plant.ours.waiting
+            plant.controller.publish_soon()
+            await plant.controller.ask(report(20), frozenset({20}))
+            await asyncio.sleep(0.1)
+            assert not stood
+            gate.set()
+            while not stood:
+                await plant.controller.ask(note(2))
+            assert stood == [True]
+            await settled(plant.controller)
+            assert not plant.ours.waiting
+
+    asyncio.run(scene())
+    assert len(plant.check()) > 20

@@ -76,6 +76,8 @@ class Controller:
         self._log_trouble = ""
         """What the log said last instead of taking events."""
         self._standing = Standing()
+        self._writing: asyncio.Future[None] | None = None
+        """The ledger's files, while they are written beside the work."""
         self._at_work: list[Asked] = []
         self._look_again_at, self._look_owed = 0.0, False
         self._ended = False
@@ -202,7 +204,7 @@ class Controller:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
         if look:
-            await self._publish_ledger()
+            await self._write_ledger(beside=reports)
             await self._publish(now_ms)
             self._look_again_at = time.monotonic() + LOOK_EVERY_S
 
@@ -233,11 +235,20 @@ class Controller:
         tell(events, self.state, self.meters)
         return True
 
-    async def _publish_ledger(self) -> None:
-        """Put what has become durable into the ledger, before a plan that rests on it can stand."""
-        if self.ledger is None or not self.ledger.waiting:
-            return
-        await asyncio.to_thread(self.ledger.publish)
+    async def _write_ledger(self, *, beside: bool = False) -> None:
+        """Put what has become durable into the ledger.
+
+        `beside` lets it go on beside the next batches: to sync its files takes longer than reports should wait.
+        """
+        if self._writing is not None:
+            if beside and not self._writing.done():
+                return
+            await self._writing
+            self._writing = None
+        if self.ledger is not None and self.ledger.waiting:
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self.ledger.publish))
+            if not beside:
+                await self._writing
 
     def read_batches(self) -> Iterator[tuple[int, Batch]]:
         """Give the log's records from the first, for a backup; may run in another thread."""
@@ -275,6 +286,7 @@ class Controller:
 
     async def _put_plans(self, plans: dict[str, Plan], now_ms: int) -> None:
         """Record plans, unless just these are on record already, and put them where devices read."""
+        await self._write_ledger()  # a plan that rests on something must not stand before it
         standing, now_s = self._standing, now_ms // 1000
         events = standing.recorded_for(plans, self._publisher.next_version, now_s)
         fresh = events is None

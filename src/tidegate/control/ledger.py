@@ -151,7 +151,7 @@ class Ledger:
 
     def _write_proofs(self) -> None:
         """Lay a release's proof beside the ledger, so that a device needs one small file and no tiles."""
-        ready = {digest: at for digest, at in self._releases.items() if at < self._open.size}
+        ready = {digest: at for digest, at in dict(self._releases).items() if at < self._open.size}
         for digest, at in ready.items():
             path = self._proof_path(digest)
             make_directory(path.parent)

@@ -137,11 +137,11 @@ class LedgerWriter:
             self._cosigned = None
 
     def add(self, entries: Sequence[bytes]) -> None:
-        """Take entries up; `publish` makes them visible."""
+        """Take entries up; `publish` makes them visible. May be called while `publish` is at work in another thread."""
         pack_entries(entries)
         for entry in entries:
-            self._entries.append(entry)
             self._tree.append(leaf_hash(entry))
+            self._entries.append(entry)  # last: whoever counts entries finds all of these in the tree
 
     def publish(self) -> int:
         """Write what has been taken up, and sign. Give the ledger's size; when it returns, all is durable.

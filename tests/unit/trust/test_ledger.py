@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +32,7 @@ from tidegate.trust.merkle import (
     verify_inclusion,
 )
 from tidegate.trust.note import COSIGNATURE, Note, NoteSigner, open_note, parse_key, parse_note
-from tidegate.trust.tiles import entries_path, pack_entries, tile_path, unpack_entries
+from tidegate.trust.tiles import TileReader, entries_path, pack_entries, tile_path, unpack_entries
 from tidegate.trust.witness import Witness, cosign, cosigned_at, require_witnesses
 
 ORIGIN = ledger_origin("ab" * 32)
@@ -371,3 +374,27 @@ def test_a_witness_needs_a_key_of_its_own_kind() -> None:
     note = sign_checkpoint(Checkpoint(ORIGIN, 0, EMPTY_ROOT), SIGNER)
     with pytest.raises(BadInput):
         cosign(note, OTHER, 1)
+
+
+def test_entries_are_taken_up_while_the_ledger_is_written(tmp_path: Path) -> None:
+    made, some, seen = writer(tmp_path, []), entries(3000), dict[int, bytes]()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def add() -> None:
+        for number, one in enumerate(some):
+            made.add([one])
+            time.sleep(0.01 if number % 100 == 0 else 0)
+
+    adding = threading.Thread(target=add)
+    try:
+        adding.start()
+        while adding.is_alive() or made.waiting:
+            made.publish()
+            seen[made.checkpoint.size] = reader(tmp_path).checkpoint.root
+    finally:
+        sys.setswitchinterval(interval)
+        adding.join()
+    assert len(seen) > 3
+    assert seen == {size: naive_root(some[:size]) for size in seen}
+    assert [one for _, one in TileReader(directory_fetch(tmp_path / "ledger"), 3000).entries()] == some
