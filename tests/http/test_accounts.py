@@ -226,7 +226,9 @@ def test_going_on_after_a_halt_always_takes_two(people: People) -> None:
     for index in state.rollouts[rollout].spec.roster[:2]:
         world.operator(f"/api/v1/devices/{index}/signal", why="down")
     world.operator(f"/api/v1/rollouts/{rollout}/abort", why="over")
-    check_problem(people.post("ada", "/api/v1/rollouts", **body, override_halt=True), 400, "was not")
+    refused = people.post("ada", "/api/v1/rollouts", **body, override_halt=True)
+    check_problem(refused, 400, f"rollout {rollout} was aborted by ada: over")
+    check_problem(refused, 400, "start it without")
     state.rollouts[rollout].verdict = "halt"  # as the engine says it; how it comes to that is tested elsewhere
     check_problem(people.post("ada", "/api/v1/rollouts", **body), 409, "was halted")
     reply = people.post("ada", "/api/v1/rollouts", **body, override_halt=True)
@@ -234,6 +236,9 @@ def test_going_on_after_a_halt_always_takes_two(people: People) -> None:
     assert people.world.operator("/api/v1/rollouts", **body, override_halt=True).status_code == 202  # the token too
     number = reply.json()["approval"]
     assert people.post("bob", f"/api/v1/approvals/{number}/grant").status_code == 200
+    # A person who ends what two began opens the candidate to nobody alone.
+    world.operator(f"/api/v1/rollouts/{COMPONENT}/abort", why="not so")
+    check_problem(people.post("ada", "/api/v1/rollouts", **body), 409, f"was halted in rollout {rollout}")
 
 
 def test_a_request_is_refused_taken_back_or_expires_and_then_is_over(people: People) -> None:

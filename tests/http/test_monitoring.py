@@ -18,6 +18,7 @@ from tidegate.control.controller import Controller
 pytestmark = [pytest.mark.room("api"), pytest.mark.room("control")]
 PROJECT = Path(__file__).parents[2]
 MONITORING = PROJECT / "packaging" / "monitoring"
+REQUESTS = "tidegate_intake_requests_total"
 ELSEWHERE = {
     "tidegate_collector_waiting",
     "tidegate_collector_reached",
@@ -78,6 +79,18 @@ def test_figures_follow_a_rollout(world: World) -> None:
     assert routes <= {None, "/v1/enrol", "/v1/announce", "/v1/reports", "/v1/renew", "other"}
     shown = {name for name, _ in found}
     assert wanted_names() - shown <= ELSEWHERE, "the dashboard or an alert asks for what nobody shows"
+
+
+def test_the_first_refusal_is_a_step_that_a_rate_sees(world: World) -> None:
+    def refused() -> dict[tuple[str, ...], float]:
+        found = samples(world.operators.get("/metrics").text)
+        counted = {tuple(value for _, value in labels): v for (name, labels), v in found.items() if name == REQUESTS}
+        return {key: value for key, value in counted.items() if key[1] in ("401", "403", "412")}
+
+    before = refused()
+    assert len(before) == 12 and not any(before.values()), "four routes, three refusals, from 0 on"
+    assert world.devices.post("/v1/announce", json={}).status_code == 401
+    assert refused() == {**before, ("/v1/announce", "401"): 1}
 
 
 def wanted_names() -> set[str]:

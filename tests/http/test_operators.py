@@ -332,6 +332,10 @@ def test_steering(ready: World, refuses: Refuses) -> None:
     with refuses(ready, 409, "it cannot be paused") as replies:
         replies.append(ready.operator(f"/api/v1/rollouts/{name}/pause"))
     assert ready.operator(f"/api/v1/rollouts/{name}/resume").json()["phase"] == "open"
+    with refuses(ready, 400, "say why (--why)") as replies:
+        replies.append(ready.operator(f"/api/v1/rollouts/{name}/abort", why=""))
+        replies.append(ready.operator(f"/api/v1/rollouts/{name}/abort", why="  "))
+    assert ready.controller.state.rollouts[name].phase.value == "open"
     found = ready.operator(f"/api/v1/rollouts/{name}/abort").json()
     assert (found["phase"], found["sentence"]) == ("halted", "aborted by ada: test")
 

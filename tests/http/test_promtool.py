@@ -84,6 +84,13 @@ SERIES: dict[str, list[tuple[str, str]]] = {
     "TidegatePlanExpiring": [('tidegate_plan_expires_timestamp_seconds{component="c"}', "100x240"),
                              ('tidegate_rollout_phase{phase="open", rollout="r", component="c"}', "1x240")],
     "TidegateSignatureExpiring": [('tidegate_role_expires_timestamp_seconds{role="root"}', "100x240")],
+    "TidegateServerSignatureExpiring": [('tidegate_role_expires_timestamp_seconds{role="timestamp"}', "100x240")],
+    "TidegateCertificateExpiring": [('tidegate_tls_certificate_expires_in_seconds{instance="a"}', "1800000x240")],
+    "TidegateCertificateExpired": [('tidegate_tls_certificate_expires_in_seconds{instance="a"}', "80000x240")],
+    "TidegateWitnessBehind": [('tidegate_ledger_witness_behind_entries{witness="w"}', "2x240")],
+    "TidegateConnectionsFull": [
+        ('tidegate_connections_refused_total{instance="a", port="devices", why="full"}', "0+600x240")
+    ],
     "TidegateLogSlow": [
         ('tidegate_log_append_seconds_bucket{le="0.1"}', "0+1x240"),
         ('tidegate_log_append_seconds_bucket{le="10"}', "0+600x240"),
@@ -115,14 +122,37 @@ def test_each_alert_fires_when_it_should_and_none_when_all_is_well(tmp_path: Pat
         ('process_resident_memory_bytes{job="tidegate"}', "5e8x240"),
         ('tidegate_plan_expires_timestamp_seconds{component="c"}', "9e12x240"),
         ('tidegate_role_expires_timestamp_seconds{role="root"}', "9e12x240"),
+        ('tidegate_role_expires_timestamp_seconds{role="timestamp"}', "9e12x240"),
+        ('tidegate_role_expires_timestamp_seconds{role="snapshot"}', f"{240 * 60 + 604_800 - 1_800}x240"),
+        ('tidegate_tls_certificate_expires_in_seconds{instance="a"}', "9e9x240"),
+        ('tidegate_ledger_witness_behind_entries{witness="w"}', "0x240"),
+        ('tidegate_connections_refused_total{instance="a", port="devices", why="full"}', "0x240"),
     ]
     tests: list[dict[str, Any]] = [_test(calm, name, fires=False) for name in rules]
-    tests += [_test(SERIES[name], name, fires=True, rule=rules[name]) for name in rules if name in SERIES]
-    assert len(SERIES.keys() & rules.keys()) >= 14
-    (tmp_path / "rules.yml").write_text(RULES.read_text())
-    file = tmp_path / "test.yml"
+    assert SERIES.keys() == rules.keys()
+    tests += [_test(SERIES[name], name, fires=True, rule=rules[name]) for name in rules]
+    _judge(tests, tmp_path)
+
+
+@promtool
+def test_no_role_expires_without_an_alert(world: World, tmp_path: Path) -> None:
+    roles = set(re.findall(r'tidegate_role_expires_timestamp_seconds{role="([^"]+)"}', shown(world)))
+    assert roles > {"root", "targets", "snapshot", "timestamp", "plans", "promotions", "emergency"}
+    rules = {rule["alert"]: rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+    tests: list[dict[str, Any]] = []
+    for role in roles:
+        by_server = role in ("plans", "snapshot", "timestamp")
+        name = "TidegateServerSignatureExpiring" if by_server else "TidegateSignatureExpiring"
+        ends = [(f'tidegate_role_expires_timestamp_seconds{{role="{role}"}}', "14460x240")]  # a minute after the look
+        tests.append(_test(ends, name, fires=True, rule=rules[name]))
+    _judge(tests, tmp_path)
+
+
+def _judge(tests: list[dict[str, Any]], place: Path) -> None:
+    (place / "rules.yml").write_text(RULES.read_text())
+    file = place / "test.yml"
     file.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}))
-    assert "SUCCESS" in run("test", "rules", str(file), cwd=tmp_path)
+    assert "SUCCESS" in run("test", "rules", str(file), cwd=place)
 
 
 def _test(

@@ -145,6 +145,7 @@ def test_the_whole_way_by_hand(world: World, tidegate: Run, tmp_path: Path) -> N
     assert code == 0, err
     name = json.loads(out)["rollout"]
     one_line(tidegate(*start), 1, "is active; abort it or wait until it ends")
+    one_line(tidegate("rollout", "abort", name), 2, "--why")
     for verb, phase in (("pause", "paused"), ("resume", "open"), ("abort", "halted")):
         code, out, _ = tidegate("rollout", verb, name, "--why", "because")
         assert code == 0

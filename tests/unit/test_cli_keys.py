@@ -230,9 +230,11 @@ def test_an_emergency_stop_ends_the_rollout_and_is_served(world: World, tidegate
     assert "1 valid signatures, 2 are needed" in tidegate("emergency", "publish", file)[2]
     assert not (world.home.repository / stop_path(COMPONENT)).exists()
     good(tidegate(*words, "--digest", digest, *two))  # the same command, by another holder
-    assert f"Rollout {name} is ended" in good(tidegate("emergency", "publish", file, "--why", "helpdesk"))
+    assert f"Rollout {name} is ended" in good(tidegate("emergency", "publish", file))
     served = world.devices.get(f"/repo/{stop_path(COMPONENT)}").content
     assert served == file.read_bytes() and read_stop(served).names(digest)
     assert world.controller.state.rollouts[name].phase.value in ("halted", "closed")
     assert "holds another emergency stop" in tidegate(*words, "--everything", *one)[2]
-    assert [act.what for act in world.controller.state.acts][-2:] == ["emergency_stop", "rollout_aborted"]
+    stopped, aborted = list(world.controller.state.acts)[-2:]
+    assert (stopped.what, aborted.what) == ("emergency_stop", "rollout_aborted")
+    assert aborted.why == "an emergency stop: it eats disks", "a rollout ends with a reason"

@@ -185,7 +185,7 @@ def resume(rollout: str, /, *, why: str = "", home: Path | None = None) -> None:
 
 
 @app.command
-def abort(rollout: str, /, *, why: str = "", home: Path | None = None) -> None:
+def abort(rollout: str, /, *, why: str, home: Path | None = None) -> None:
     """End a rollout: no new leases, and devices that have not confirmed return to their last known good.
 
     Args:

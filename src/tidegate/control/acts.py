@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tidegate.control.labelling import check_value
@@ -130,10 +130,15 @@ def steer_rollout(state: ServerState, now_ms: int, by: Who, *, rollout: str, ver
 
     Raises:
         NotFound: for an unknown rollout.
+        BadInput: if it is to be aborted and no reason is given.
         Refused: where the rollout's phase has no place for it.
     """
     if verb not in _VERBS:
         raise NotFound(f"a rollout can be {', '.join(_VERBS)}, not {verb!r}")
+    if verb == "abort" and not by.why.strip():
+        raise BadInput(
+            "say why (--why): devices that have not confirmed go back, and whoever asks later reads the reason"
+        )
     found = find_rollout(state, rollout)
     what, happening = _VERBS[verb]
     if step(found.phase, happening) is None:
@@ -154,7 +159,8 @@ def withdraw_releases(
         made.append(Act(at_ms=now_ms, what="release_withdrawn", who=by.who, why=by.why, body=plain(each)))
         rollout = state.rollouts.get(state.active.get(each.component, ""))
         if rollout is not None and rollout.spec.candidate.sha256 == each.digest and rollout.phase not in ENDED:
-            events, name = steer_rollout(state, now_ms, by, rollout=rollout.spec.rollout, verb="abort")
+            because = by if by.why.strip() else replace(by, why=f"its keys withdrew the release: {each.reason or '-'}")
+            events, name = steer_rollout(state, now_ms, because, rollout=rollout.spec.rollout, verb="abort")
             made += events
             ended.append(name)
     return made, ended

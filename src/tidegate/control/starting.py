@@ -156,15 +156,7 @@ def roster_of(state: ServerState, release: Release, said: StartRequest) -> Roste
     if active is not None:
         raise Refused(f"rollout {active} of {component} is active; abort it or wait until it ends")
     spent = [r for r in state.rollouts.values() if r.spec.candidate.sha256 == release.digest]
-    halted = bool(spent) and spent[-1].phase is PlanState.HALTED and spent[-1].verdict == "halt"
-    halted = halted and _still_halts(spent[-1])
-    if halted and not said.override_halt:
-        raise Refused(
-            f"this candidate was halted in rollout {spent[-1].spec.rollout}: {spent[-1].sentence}. "
-            "Two people may go on with it, within what is left of its budget: --override-halt"
-        )
-    if said.override_halt and not halted:
-        raise BadInput("override_halt is for a candidate that was halted, and this one was not")
+    _halted(spent, said)
     fleet = state.devices
     wanted = fleet.labelled(said.scope) & (fleet.enrolled_ms[: len(fleet)] <= release.logged_ms)
     wanted &= ~fleet.runs(component, release.digest)
@@ -175,6 +167,27 @@ def roster_of(state: ServerState, release: Release, said: StartRequest) -> Roste
             "no device is in scope: devices count that were enrolled before the release was logged and do not run it"
         )
     return roster
+
+
+def _halted(spent: list[Rollout], said: StartRequest) -> None:
+    """Keep a candidate that its evidence halted for two people, and let nobody override what is no such halt.
+
+    A rollout that a person ended says nothing of the candidate: a halt before it stands as it did.
+    """
+    aborted = [one for one in spent if one.phase is PlanState.HALTED and one.verdict != "halt"]
+    judged = [one for one in spent if one not in aborted][-1:]
+    halted = [one for one in judged if one.phase is PlanState.HALTED and _still_halts(one)]
+    if halted and not said.override_halt:
+        raise Refused(
+            f"this candidate was halted in rollout {halted[0].spec.rollout}: {halted[0].sentence}. "
+            "Two people may go on with it, within what is left of its budget: --override-halt"
+        )
+    if said.override_halt and not halted:
+        how = f" (rollout {aborted[-1].spec.rollout} was {aborted[-1].sentence})" if aborted else ""
+        raise BadInput(
+            f"--override-halt is for a candidate that its evidence halted, and this one was not{how}: "
+            "start it without; it has what is left of its budget"
+        )
 
 
 def _still_halts(rollout: Rollout) -> bool:

@@ -61,7 +61,7 @@ class IntakeApp:
         self.limits = Limits(rates)
         self.copies = CopyWatch()
         self.epochs = Epochs()
-        self.counts = IntakeCounts()
+        self.counts = IntakeCounts(ROUTES)
         self._files = RepositoryFiles(repository)
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:

@@ -83,7 +83,7 @@ class CollectorApp:
         self._queue: deque[_Waiting] = deque()
         self._news = asyncio.Event()
         self._verify = verify
-        self.counts = IntakeCounts()
+        self.counts = IntakeCounts(sorted(PATHS))
         self.forwarded = 0
         """Requests that a controller has answered."""
         self.registry = CollectorRegistry()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REFUSED = (401, 403, 412)
+"""The statuses of requests that are not trusted: an alert counts them."""
 _BOUNDS = (*map(str, SECONDS), "+Inf")
 
 
@@ -27,8 +29,9 @@ class _Kind:
 class IntakeCounts(Collector):
     """The counters of one port; a monitor reads `registry`. They are put into a monitor's form when one asks."""
 
-    def __init__(self) -> None:
-        self._kinds: dict[tuple[str, int], _Kind] = {}
+    def __init__(self, routes: Iterable[str] = ()) -> None:
+        """Take the routes of the port. Refusals there count from 0 on, so that a rate sees the first."""
+        self._kinds: dict[tuple[str, int], _Kind] = {(route, status): _Kind() for route in routes for status in REFUSED}
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.shed = Counter(
