@@ -134,7 +134,7 @@ def test_waiting_counts_what_a_plain_list_counts() -> None:
 
 @pytest.mark.parametrize("most_recent", [0, 100, 65_536])
 def test_the_key_index_finds_what_a_dict_finds(most_recent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.control.key_index.MOST_RECENT", most_recent)
+    monkeypatch.setattr("tidegate.control.key_index.MOST_NOTED", most_recent)
     chance = random.Random(1)
     index, books = KeyIndex(), dict[str, int]()
     for number in range(5000):
@@ -158,7 +158,7 @@ def test_the_key_index_finds_what_a_dict_finds(most_recent: int, monkeypatch: py
 @pytest.mark.parametrize("bits", [64, 3, 0])
 def test_the_key_index_finds_many_as_it_finds_one(most_recent: int, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With few bits of their hashes, keys lie so close in the list that each must be told from its neighbours."""
-    monkeypatch.setattr("tidegate.control.key_index.MOST_RECENT", most_recent)
+    monkeypatch.setattr("tidegate.control.key_index.MOST_NOTED", most_recent)
     monkeypatch.setattr(
         "tidegate.control.key_index.mix64", lambda words: mix64(words) & np.uint64(-1 << (64 - bits) & (1 << 64) - 1)
     )

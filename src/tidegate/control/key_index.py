@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.control.scratch import longer, relax, room
+from tidegate.control.sorted_list import SortedList, merged
 from tidegate.core.assign import mix64
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
-MOST_RECENT = 65_536
-"""So many of the newest keys stand in a dict, until they are put in with the rest."""
+MOST_NOTED = 1024
+"""So many of the newest keys stand in a dict, until they are put in order with others."""
+LEAST_FRESH, FRESH_SHARE = 65_536, 16
+"""So many that are in order, or this part of all others if that is more, are put in with the rest."""
 _BLOCK = 1 << 16
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _LOW = np.uint64(0xFFFFFFFF)
@@ -26,7 +29,8 @@ class KeyIndex:
     """Each device's public key (32 bytes), and a sorted list of hashes to find a device by its key, both in files.
 
     An entry of the list is 32 bits of the key's hash and the device's number. It is made when somebody asks: a replay
-    of millions of enrolments asks for none.
+    of millions of enrolments asks for none. Newer ones wait in a shorter list, and the newest in a dict, so that a
+    question moves a few entries of millions at most: of those that wait, and a slice of the others.
     """
 
     def __init__(self, directory: str = "") -> None:
@@ -35,9 +39,11 @@ class KeyIndex:
         self._keys: Words = np.zeros((1024, 4), dtype=np.uint64)
         self._held = 0
         """Devices with a lower number may have a key."""
-        self._sorted: Words = np.empty(0, dtype=np.uint64)
+        self._sorted = SortedList()
+        self._fresh: Words = np.empty(0, dtype=np.uint64)
+        """Entries of those that came after all in the sorted list, in order, too."""
         self._listed = 0
-        """Devices with a lower number stand in the sorted list; those from here on in the dict, up to `_noted`."""
+        """Devices with a lower number stand in one of these lists; those from here on in the dict, up to `_noted`."""
         self._recent: dict[bytes, int] = {}
         self._noted = 0
         self._odd: dict[str, int] = {}
@@ -53,24 +59,23 @@ class KeyIndex:
         if (number := self._recent.get(words.tobytes())) is not None:
             return number
         start = _hashes(words.reshape(1, 4))
-        first, end = np.searchsorted(self._sorted, np.concatenate([start, start | _LOW]), side="left").tolist()
-        for entry in self._sorted[first : end + 1][::-1].tolist():
-            number = entry & 0xFFFFFFFF
-            if number < self._listed and (self._keys[number] == words).all():
-                return number
+        for entries in (self._fresh, *self._sorted.parts()):
+            first, end = np.searchsorted(entries, np.concatenate([start, start | _LOW]), side="left").tolist()
+            for entry in entries[first : end + 1][::-1].tolist():
+                number = entry & 0xFFFFFFFF
+                if number < self._listed and (self._keys[number] == words).all():
+                    return number
         return None
 
     def find_many(self, keys: Words) -> Ints:
         """Give the numbers of the devices with these keys, as `find` does for each; -1 for none. Shape (n, 4), (n,)."""
-        if self._held - self._listed > MOST_RECENT:
-            self._list()
+        self._list()
         found = np.full(len(keys), self._odd.get("0" * 64, -1), dtype=np.int64)
         wanted = keys.any(axis=1)
         found[wanted] = -1
-        tail = _entries(self._keys[self._listed : self._held], self._listed)
-        tail.sort()
-        for entries in (tail, self._sorted):
-            left = np.flatnonzero(wanted & (found < 0))
+        order = np.argsort(_hashes(keys))  # neighbours in a long list lie in one page of memory
+        for entries in (self._fresh, *self._sorted.parts()):
+            left = order[(wanted & (found < 0))[order]]
             found[left] = self._among(entries, keys[left])
         return found
 
@@ -115,20 +120,21 @@ class KeyIndex:
 
     def relax(self) -> None:
         """Let go of the memory of what lies in files."""
-        relax(self._keys)
-        relax(self._sorted)
+        for column in (self._keys, self._fresh):
+            relax(column)
+        self._sorted.relax()
 
     def rows_in_files(self) -> dict[int, int]:
         """Give how many rows are written of each column, by the column's `id`."""
-        return {id(self._keys): self._held, id(self._sorted): len(self._sorted)}
+        return {id(self._keys): self._held, id(self._fresh): len(self._fresh), **self._sorted.rows_in_files()}
 
     def _reach(self, rows: int) -> None:
         if rows > len(self._keys):
             self._keys = longer(self._keys, max(len(self._keys) * 5 // 4, rows), self.directory)
 
     def _note(self) -> None:
-        """Make what was added findable: a few in the dict, many in the list."""
-        if self._held - self._listed > MOST_RECENT:
+        """Make what was added findable: a few in the dict, many in a list."""
+        if self._held - self._listed > MOST_NOTED:
             self._list()
         for number, words in enumerate(self._keys[self._noted : self._held], self._noted):
             if words.any():
@@ -136,24 +142,31 @@ class KeyIndex:
         self._noted = self._held
 
     def _list(self) -> None:
-        """Put all into the sorted list: those that are new to it are sorted by themselves and then put in between."""
-        fresh: Words = room((self._held - self._listed,), np.uint64, self.directory)
+        """Put all in order that was added, and move some of what is in order on into the long list."""
+        if self._held > self._listed:
+            self._put_in_order()
+        most = max(LEAST_FRESH, len(self._sorted) // FRESH_SHARE)
+        self._sorted.step()
+        while self._sorted.busy and len(self._fresh) > 2 * most:  # so many came between two questions
+            self._sorted.step()
+        if len(self._fresh) > most and not self._sorted.busy:
+            self._sorted.take(self._fresh, self.directory)
+            self._fresh = np.empty(0, dtype=np.uint64)
+
+    def _put_in_order(self) -> None:
+        added: Words = room((self._held - self._listed,), np.uint64, self.directory)
         for at in range(self._listed, self._held, _BLOCK):
             keys = self._keys[at : min(at + _BLOCK, self._held)]
-            fresh[at - self._listed :][: len(keys)] = _entries(keys, at)
+            added[at - self._listed :][: len(keys)] = _entries(keys, at)
             relax(self._keys)
-        fresh.sort()
-        if old := len(self._sorted):
-            both: Words = room((old + len(fresh),), np.uint64, self.directory)
-            places = np.searchsorted(self._sorted, fresh) + np.arange(len(fresh))
-            others = np.ones(len(both), dtype=np.bool_)
-            others[places] = False
-            both[places], both[others] = fresh, self._sorted
-            fresh = both
-        self._sorted = fresh
+        added.sort()
+        if len(self._fresh):
+            both = np.empty(len(self._fresh) + len(added), dtype=np.uint64)
+            merged(self._fresh, added, both)
+            added = both
+        self._fresh = added
         self._listed = self._noted = self._held
         self._recent = {}
-        self.relax()
 
 
 def _entries(keys: Words, first: int) -> Words:
