@@ -31,10 +31,10 @@ from tidegate.log.events import (
     Enrolled,
     Event,
     PlanPublished,
-    RingClosed,
     VerdictTaken,
     decode,
     encode,
+    ring_closed,
 )
 
 MOST_DUE = 1000
@@ -164,7 +164,7 @@ class Course:
         if isinstance(due, ClosedRing):
             assert due.ring not in self.frozen, "a ring closes once"
             self.frozen[due.ring] = due
-            self.fleet.fold(RingClosed(at_ms=now_ms, rollout=name, closed=due, arm_salt=""))
+            self.fleet.fold(ring_closed(now_ms, name, due, ""))
             return
         self.verdicts.append(due)
         assert step(self.rollout.phase, due.happening), f"{due.happening} has no place in {self.rollout.phase}"

@@ -27,6 +27,7 @@ from tidegate.control.state import fold
 from tidegate.core.model import Arm, Outcome, PlanState
 from tidegate.core.phases import Happening
 from tidegate.core.rollout import ClosedRing
+from tidegate.core.roster import Roster
 from tidegate.core.verdict import Figures, Verdict, VerdictKind
 from tidegate.log.address import open_log, open_reader
 from tidegate.log.events import (
@@ -125,7 +126,7 @@ EVERY_KIND: list[Event] = [
         probes=[{"name": "p", "healthy": False, "share": 0.1, "none": None}],
         note="x" * 5000,
     ),
-    RingClosed(at_ms=5, rollout="r", closed=ClosedRing(1, 2, 1, 3, 0, (7, 8)), arm_salt="00"),
+    RingClosed(at_ms=5, rollout="r", closed=ClosedRing(1, 2, 1, 3, 0, Roster((7, 8))), arm_salt="00"),
     VerdictTaken(
         at_ms=6,
         rollout="r",

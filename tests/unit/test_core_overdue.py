@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.core.overdue import Overdue
+from tidegate.core.roster import Roster
 
 DEVICES = 40
 
 
 def test_nobody_is_late_at_first() -> None:
     overdue = Overdue(3)
-    overdue.add(())
+    overdue.add(Roster())
     overdue.leased(1)
     assert (bool(overdue), 1 in overdue, overdue.absent, list(overdue)) == (False, False, 0, [])
 
@@ -27,8 +28,8 @@ def test_it_agrees_with_a_set(seed: int) -> None:
     for _ in range(6):
         closing = [p for p in range(DEVICES) if p not in late | leased and chance.random() < 0.2]
         late |= set(closing)
-        one.add(closing)
-        many.add(tuple(closing))
+        one.add(Roster(closing))
+        many.add(Roster(closing))
         coming = [p for p in range(DEVICES) if chance.random() < 0.2]
         first = [p not in leased for p in coming]
         for position, new in zip(coming, first, strict=True):
@@ -45,6 +46,6 @@ def test_it_agrees_with_a_set(seed: int) -> None:
 
 def test_a_device_that_is_called_late_twice_is_away_once() -> None:
     overdue = Overdue(5)
-    overdue.add([1, 2])
-    overdue.add([2, 3])
+    overdue.add(Roster([1, 2]))
+    overdue.add(Roster([2, 3]))
     assert (list(overdue), overdue.absent) == ([1, 2, 3], 3)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from tests.snapshots import difference, snapshot
 
@@ -19,8 +20,10 @@ from tidegate.control.batch_fold import fold_batches
 from tidegate.control.controller import Controller
 from tidegate.control.ledger_events import entries_of
 from tidegate.control.state import ServerState, fold
+from tidegate.core.roster import Roster
 from tidegate.log.batch import unpack
-from tidegate.log.events import NEWEST_ACT, Act, decode, encode
+from tidegate.log.events import NEWEST_ACT, Act, ClosedRing, RingClosed, decode, encode, ring_closed
+from tidegate.log.pack import pack
 from tidegate.log.sqlite import SqliteLog
 
 pytestmark = [pytest.mark.room("log"), pytest.mark.room("control")]
@@ -120,6 +123,37 @@ def test_an_event_of_a_later_version_is_refused_by_its_number() -> None:
     later = Act(at_ms=1, v=NEWEST_ACT + 1, what="noted", who="ada", why="", body={})
     with pytest.raises(msgspec.ValidationError, match=f"version is {NEWEST_ACT + 1}, and {NEWEST_ACT} is the newest"):
         decode(encode(later))
+    ring = RingClosed(at_ms=1, v=3, rollout="r", closed=ClosedRing(1, 1, 0, 1, 0, Roster()), arm_salt="")
+    with pytest.raises(msgspec.ValidationError, match="version is 3, and 2 is the newest"):
+        decode(encode(ring))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3], ids=["a whole fleet", "some"])
+def test_who_is_late_takes_little_room_and_is_read_in_either_version(share: float) -> None:
+    positions = np.flatnonzero(np.random.default_rng(1).random(100_000) < share)
+    closed = ClosedRing(2, 5, 1, 20, 0, Roster(positions), 1, 0)
+    made = ring_closed(7, "r", closed, "ab")
+    whole = encode(made)
+    assert made.v == 2 and len(whole) < (6_000 if share == 1.0 else 40_000)
+    listed = json.loads(whole) | {"v": 1}
+    listed["closed"]["late"] = positions.tolist()
+    for event in (decode(whole), decode(json.dumps(listed).encode()), unpack(pack([made])).events[0]):
+        assert isinstance(event, RingClosed)
+        assert (event.closed, event.closed.late.array.dtype) == (closed, np.int32)
+
+
+def test_a_ring_with_few_late_devices_is_written_as_it_was_in_version_1() -> None:
+    few = ring_closed(7, "r", ClosedRing(2, 5, 1, 20, 0, Roster(range(3, 1003)), 1, 0), "ab")
+    assert few.v == 1 and json.loads(encode(few))["closed"]["late"] == list(range(3, 1003))
+    assert ring_closed(7, "r", ClosedRing(2, 5, 1, 20, 0, Roster(range(1001)), 1, 0), "ab").v == 2
+
+
+@pytest.mark.parametrize("late", [{"devices": 2, "steps": "AAAA"}, {"steps": ""}, ["3"], [-1], "all"])
+def test_who_is_late_is_refused_where_it_cannot_be_read(late: Any) -> None:
+    event = json.loads(encode(ring_closed(7, "r", ClosedRing(2, 5, 1, 20, 0, Roster((1, 2)), 1, 0), "ab")))
+    event["closed"]["late"] = late
+    with pytest.raises(msgspec.ValidationError, match="who is late is no roster"):
+        decode(json.dumps(event).encode())
 
 
 LEDGERS = {

@@ -8,7 +8,7 @@ from tidegate.control.state import ServerState
 from tidegate.core.assign import ring_arm_salt
 from tidegate.core.course import next_due
 from tidegate.core.rollout import ClosedRing, Rollout
-from tidegate.log.events import Event, RingClosed, VerdictTaken
+from tidegate.log.events import Event, VerdictTaken, ring_closed
 
 
 def fold_due(state: ServerState, now_ms: int) -> list[Event]:
@@ -27,5 +27,5 @@ def _event_of(rollout: Rollout, due: Any, now_ms: int) -> Event:
     spec = rollout.spec
     if isinstance(due, ClosedRing):
         salt = ring_arm_salt(bytes.fromhex(spec.arm_secret), spec.rollout, due.ring)
-        return RingClosed(at_ms=now_ms, rollout=spec.rollout, closed=due, arm_salt=salt.hex())
+        return ring_closed(now_ms, spec.rollout, due, salt.hex())
     return VerdictTaken(at_ms=now_ms, rollout=spec.rollout, verdict=due)

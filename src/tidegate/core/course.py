@@ -17,6 +17,7 @@ from tidegate.core.phases import ENDED
 from tidegate.core.reading import LOG_CEILING, arm_counts, figures, log_evidence_of_harm, window
 from tidegate.core.rollout import ClosedRing, Rollout
 from tidegate.core.room import late_room, main_room
+from tidegate.core.roster import Roster
 from tidegate.core.shadow import measured
 from tidegate.core.verdict import Figures, Verdict, advance, complete, ease, halt, held_back, hold
 
@@ -82,7 +83,7 @@ def _frozen(rollout: Rollout, ring: int, now_ms: int) -> ClosedRing:
         treated_failed=treated.leased - treated.confirmed,
         placebo=placebo.leased,
         placebo_failed=placebo.leased - placebo.confirmed,
-        late=tuple(int(position) for position in np.flatnonzero(without_lease)),
+        late=Roster(np.flatnonzero(without_lease)),
         treated_reverted=treated.reverted,
         placebo_reverted=placebo.reverted,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.core.roster import Roster
+
+_BLOCK = 1 << 18
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -32,12 +35,13 @@ class Overdue:
     def __iter__(self) -> Iterator[int]:
         return map(int, np.flatnonzero(self._late))
 
-    def add(self, positions: Sequence[int]) -> None:
+    def add(self, positions: Roster) -> None:
         """Note devices that have had no treated lease yet."""
-        if positions:
-            where = np.fromiter(positions, np.int64, len(positions))
-            self.absent += int(np.count_nonzero(~self._late[where]))
-            self._late[where] = True
+        where = positions.array
+        for at in range(0, len(where), _BLOCK):
+            some = where[at : at + _BLOCK]
+            self.absent += int(np.count_nonzero(~self._late[some]))
+            self._late[some] = True
             self._any = True
 
     def leased(self, position: int) -> None:

@@ -75,14 +75,17 @@ class RolloutSpec:
 
 @dataclass(frozen=True, slots=True)
 class ClosedRing:
-    """A ring's evidence, frozen when it closed, and the devices that had no lease by then."""
+    """A ring's evidence, frozen when it closed, and the devices that had no lease by then.
+
+    `late`: their positions in the roster, in the form that a roster has itself, since a whole fleet may be late.
+    """
 
     ring: int
     treated: int
     treated_failed: int
     placebo: int
     placebo_failed: int
-    late: tuple[int, ...]
+    late: Roster
     treated_reverted: int = 0
     placebo_reverted: int = 0
 
@@ -173,7 +176,7 @@ class Rollout:
     def close_ring(self, closed: ClosedRing) -> None:
         """Fold the closing of a ring; its devices without a lease are late from now on."""
         self.silent_in[closed.ring] = silent_members(self, closed.ring)
-        self.closed[closed.ring] = replace(closed, late=())  # a number each would be a lot for a whole fleet
+        self.closed[closed.ring] = replace(closed, late=Roster())  # four bytes each are a lot for a whole fleet
         self.overdue.add(closed.late)
 
     def move(self, happening: Happening, sentence: str, at_ms: int) -> tuple[Effect, ...]:

@@ -60,8 +60,12 @@ class Roster(Sequence[int]):
         """Give what JSON can hold: a list, or the differences between neighbours, packed."""
         if len(self) <= LISTED:
             return list(self)
-        steps = np.diff(self.array, prepend=np.int32(0)).astype("<i4", copy=False)
-        return {"devices": len(self), "steps": base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode()}
+        packer, parts, last = zlib.compressobj(1), list[bytes](), np.zeros(1, dtype=np.int32)
+        for at in range(0, len(self), _BLOCK):
+            some = self.array[at : at + _BLOCK]
+            parts.append(packer.compress(np.diff(some, prepend=last).astype("<i4", copy=False).tobytes()))
+            last = some[-1:]
+        return {"devices": len(self), "steps": base64.b64encode(b"".join(parts) + packer.flush()).decode()}
 
     @staticmethod
     def from_plain(value: object, where: str) -> Roster:

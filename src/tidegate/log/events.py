@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from tidegate.core.caps import Cap
+from tidegate.core.errors import BadInput
 from tidegate.core.evidence import LeaseState
 from tidegate.core.model import Arm, Outcome
 from tidegate.core.rollout import ClosedRing, RolloutSpec
+from tidegate.core.roster import LISTED, Roster
 from tidegate.core.verdict import Verdict
 
 __all__ = [
@@ -92,7 +94,10 @@ class Reported(_Event, frozen=True, kw_only=True, tag="reported"):
 
 
 class RingClosed(_Event, frozen=True, kw_only=True, tag="ring_closed"):
-    """A ring's evidence was frozen; its arm salt is secret no longer."""
+    """A ring's evidence was frozen; its arm salt is secret no longer. Version 2 has who is late in a short form.
+
+    Few are listed as in version 1, so that a log without such a ring can be read by whoever reads version 1.
+    """
 
     rollout: str
     closed: ClosedRing
@@ -129,10 +134,33 @@ class Act(_Event, frozen=True, kw_only=True, tag="act"):
 Event = Enrolled | Labelled | Leased | Reported | RingClosed | VerdictTaken | PlanPublished | Act
 
 NEWEST = 1
-"""Of every kind but acts."""
-NEWEST_ACT = 2
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+"""Of every kind but acts and closed rings."""
+NEWEST_ACT = NEWEST_RING = 2
+
+
+def ring_closed(at_ms: int, rollout: str, closed: ClosedRing, arm_salt: str) -> RingClosed:
+    """Make the event, in the version that can hold it."""
+    version = 1 if len(closed.late) <= LISTED else NEWEST_RING
+    return RingClosed(at_ms=at_ms, v=version, rollout=rollout, closed=closed, arm_salt=arm_salt)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Roster):
+        return value.plain()
+    raise TypeError(f"an event cannot hold a {type(value).__name__}")
+
+
+def _read(kind: type, value: Any) -> Any:
+    if kind is not Roster:
+        raise TypeError(f"an event cannot hold a {kind.__name__}")
+    try:
+        return Roster.from_plain(value, "who is late")
+    except BadInput as error:
+        raise ValueError(str(error)) from error
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event, dec_hook=_read)
 
 
 def encode(event: Event) -> bytes:
@@ -147,7 +175,7 @@ def decode(data: bytes) -> Event:
         msgspec.DecodeError: if it is none of the closed set, or of a later version than this Tidegate knows.
     """
     event = _decoder.decode(data)
-    newest = NEWEST_ACT if type(event) is Act else NEWEST
+    newest = {Act: NEWEST_ACT, RingClosed: NEWEST_RING}.get(type(event), NEWEST)
     if event.v > newest:
         raise msgspec.ValidationError(f"its version is {event.v}, and {newest} is the newest that is known here")
     return event
