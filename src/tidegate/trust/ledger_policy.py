@@ -12,6 +12,7 @@ from tuf.api.metadata import Targets
 
 from tidegate.core.errors import BadInput
 from tidegate.core.wire import plain, read
+from tidegate.core.words import counted
 from tidegate.trust import layout
 from tidegate.trust.note import COSIGNATURE, ED25519, NoteKey, parse_key
 
@@ -115,7 +116,7 @@ def describe_policy(before: LedgerPolicy | None, after: LedgerPolicy | None) -> 
     lines += [f"  witness {key} {url}".rstrip() for key, url in new.items() if old.get(key) != url or key not in old]
     lines += [f"  no witness any more: {key}" for key in old if key not in new]
     if (before.quorum if before else 0) != after.quorum:
-        lines.append(f"  {after.quorum} witnesses must have cosigned")
+        lines.append(f"  {counted(after.quorum, 'witness', 'witnesses')} must have cosigned")
     return lines
 
 

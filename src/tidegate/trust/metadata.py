@@ -93,7 +93,7 @@ def latest_bytes(repo: Path, role: str) -> bytes:
         NotFound: if the repository has no such role.
     """
     if not layout.metadata_dir(repo).is_dir():
-        raise NotFound(f"there is no repository at {repo}; make one with `tidegate init`")
+        raise NotFound(f"there is no repository at {repo}; bring it back from a backup, or begin with `tidegate init`")
     version = latest_versions(repo).get(role)
     if version is None:
         raise NotFound(f"the repository at {repo} has no role {role}")

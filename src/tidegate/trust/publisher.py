@@ -149,8 +149,7 @@ class Publisher:
         self._plans: dict[str, TargetFile] = {}
         self._published = self._signed_at = 0
         if self._timestamp_file.exists():
-            data = self._timestamp_file.read_bytes()
-            timestamp = parse(Timestamp, data, "the timestamp").signed
+            timestamp = self._standing_timestamp()
             self._published = timestamp.snapshot_meta.version
             self._plans = self._plans_of(self._published)
             self._signed_at = int(timestamp.expires.timestamp()) - layout.TIMESTAMP_LIFETIME_S
@@ -160,6 +159,13 @@ class Publisher:
             edition = int(path.name.split(".")[0])
             files = {self._target_file(plan) for plan in self._plans_of(edition).values()}
             self._kept[edition] = (self._signed_at, files)
+
+    def _standing_timestamp(self) -> Timestamp:
+        try:
+            return parse(Timestamp, self._timestamp_file.read_bytes(), "the timestamp").signed
+        except BadInput as error:  # editions are numbered by the other files too, so it can be done without
+            way_out = f"remove {self._timestamp_file} and start again: the next one is signed at once"
+            raise BadInput(f"{error}; {way_out}") from None
 
     def _clean(self, now: int) -> None:
         """Remove editions that nobody can be reading any more, and plan files that no kept edition names."""

@@ -96,6 +96,21 @@ def test_a_timestamp_that_was_read_and_then_lost_to_a_power_cut(rolling: House) 
     assert device.plan(rolling.component)[0].ring == 3
 
 
+def test_a_damaged_timestamp_is_named_with_the_way_out_which_works(rolling: House) -> None:
+    device, _ = rolling.device()
+    device.refresh()
+    plan, version = device.plan(rolling.component)
+    timestamp = rolling.repo / "metadata" / "timestamp.json"
+    timestamp.write_bytes(b"")
+    with pytest.raises(BadInput, match=f"remove {timestamp} and start again"):
+        Publisher(rolling.repo, rolling.online)
+    timestamp.unlink()
+    rolling.publisher = Publisher(rolling.repo, rolling.online)
+    assert rolling.publish(rolling.plan(plan.candidate, ring=4)) > version
+    assert device.refresh()
+    assert device.plan(rolling.component)[0].ring == 4
+
+
 def test_a_restart_keeps_the_plans_and_goes_on_counting(rolling: House) -> None:
     version = rolling.publisher.version
     again = Publisher(rolling.repo, rolling.online)
