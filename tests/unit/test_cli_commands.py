@@ -55,13 +55,14 @@ class Standings:
     def lease(self, device: Device) -> str:
         return str(device.announce(self.name).json()["lease_id"])
 
-    def why(self, device: Device, standing: str, *words: str) -> None:
+    def why(self, device: Device, standing: str, *words: str, without: str = "") -> None:
         code, out, err = self.tidegate("device", "why", device.device_id, "--json")
         assert code == 0, err
         (entry,) = json.loads(out)["why"]
         assert entry["standing"] == standing, entry
         for word in words:
             assert word in entry["sentence"], entry
+        assert not without or without not in entry["sentence"], entry
         code, out, _ = self.tidegate("device", "why", device.index)
         assert code == 0
         assert entry["sentence"] in out
@@ -73,9 +74,11 @@ def test_device_why_for_every_standing(world: World, tidegate: Run) -> None:
     canary, absent, silent = scene.arm(1)
     control = scene.arm(1, placebo=True)[0]
     later = next(d for d in scene.devices if not scene.rollout.rings.enter[scene.rollout.position[d.index]])
-    scene.why(later, "waiting", "waits for a later ring; ring 1 is open")
-    scene.why(canary, "waiting", "ring 1 is open for it")
+    nobody = "none of that ring has a lease yet: `tidegate agent status` on one of them says why"
+    scene.why(later, "waiting", "waits for a later ring; ring 1 is open", nobody)
+    scene.why(canary, "waiting", "ring 1 is open for it", nobody)
     placebo_lease, lease = scene.lease(control), scene.lease(canary)
+    scene.why(later, "waiting", "ring 1 is open (", without=nobody)
     scene.why(control, "placebo", "goes through the motions as placebo in ring 1; nothing changes on it")
     scene.why(canary, "applying", "exposed at", "in ring 1; its soak is under way")
     scene.lease(silent)

@@ -82,9 +82,11 @@ def _waiting(row: DeviceRow, rollout: Rollout, position: int) -> str:
     ring = int(rollout.rings.treated[position])
     if position in rollout.spec.scouts:
         return "goes first, as a scout for its labels, but it has not been granted its lease yet"
+    leased = bool((rollout.evidence.ring_at_lease == rollout.ring_open).any())
+    nobody = "" if leased else "; none of that ring has a lease yet: `tidegate agent status` on one of them says why"
     if ring == 0:
-        return f"waits for a later ring; ring {rollout.ring_open} is open ({rollout.sentence})"
-    return f"ring {ring} is open for it, but it has not been granted a treated lease yet"
+        return f"waits for a later ring; ring {rollout.ring_open} is open ({rollout.sentence}){nobody}"
+    return f"ring {ring} is open for it, but it has not been granted a treated lease yet{nobody}"
 
 
 def _when(rollout: Rollout, position: int) -> str:
