@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bench import _fleets as fleets
+from tests.server import Plant
 
 from tidegate.control import key_index, scratch, sorted_list
+from tidegate.control.checkpoints import Checkpoints
+from tidegate.control.controller import Controller
+from tidegate.control.fleet import Fleet
+from tidegate.control.following import Following
 from tidegate.control.graph import read_graph, write_graph
 from tidegate.control.key_index import KeyIndex, Words
 from tidegate.core.assign import mix64
@@ -117,3 +124,36 @@ def test_no_question_moves_more_than_a_part_of_the_list(tmp_path: Path, monkeypa
         waits = max(40, 10 * at // key_index.FRESH_SHARE)
         assert count <= 2 * 500 + 2 * waits, f"part {at} moved {count} of {10 * at} entries"
     assert sum(moved) > 10 * desk.number, "much is moved, a little at a time"
+
+
+@pytest.mark.parametrize("how", ["controller", "standby"])
+def test_after_a_start_nobody_waits_until_all_keys_are_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    plant = Plant(tmp_path)
+    plant.log.append_records(list(fleets.enrolments(3000)))
+    fleet = started(plant) if how == "controller" else followed(plant)
+    sizes: list[int] = []
+    whole = key_index._entries  # pyright: ignore[reportPrivateUsage]
+
+    def counted(keys: Words, first: int) -> Words:
+        sizes.append(len(keys))
+        return whole(keys, first)
+
+    monkeypatch.setattr(key_index, "_entries", counted)
+    assert fleet.by_public_key(fleet.public_key(77)) == 77
+    assert not sizes
+
+
+def started(plant: Plant) -> Fleet:
+    return Controller(plant.log, plant.publisher, plant.clock).state.devices
+
+
+def followed(plant: Plant) -> Fleet:
+    kept = Following(lambda: plant.log, Checkpoints(plant.home.checkpoints))
+    give_up = time.monotonic() + 60
+    while kept.seq < plant.log.last and time.monotonic() < give_up:
+        time.sleep(0.01)
+    found = kept.take()
+    assert found is not None
+    return found.state.devices

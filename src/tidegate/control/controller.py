@@ -89,7 +89,9 @@ class Controller:
         found = self._keeping.newest(followed)
         after = found.seq if found else 0
         batches = ledger.begin(self._log, after) if ledger is not None else self._log.read_batches(after)
-        return fold_batches(batches, found.state if found else self._keeping.empty())
+        state = fold_batches(batches, found.state if found else self._keeping.empty())
+        state.devices.prepare()
+        return state
 
     async def _replay_again(self, failed: LogError) -> None:
         """After an append that failed: fold the log anew, once, and decide nothing until it takes events again."""

@@ -265,6 +265,10 @@ class Fleet(Sequence[DeviceRow]):
         """Whether something is kept by `said`."""
         return bool(self._reverted)
 
+    def prepare(self) -> None:
+        """Make all findable by their keys now, after a long fold: whoever asks first would wait for it otherwise."""
+        self._by_key.prepare()
+
     def relax(self) -> None:
         """Let go of the memory of what lies in files, after a long fold."""
         for column in (self.ids, self.enrolled_ms):

@@ -90,7 +90,7 @@ class Following:
         if self._state is None:
             self._begin(self._reader)
         if self._reader.last > self._seq:
-            fold_batches(self._new(self._reader), self._state)
+            fold_batches(self._new(self._reader), self._state).devices.prepare()
         self._warned = False
         return True
 

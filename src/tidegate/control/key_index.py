@@ -28,9 +28,9 @@ _NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)
 class KeyIndex:
     """Each device's public key (32 bytes), and a sorted list of hashes to find a device by its key, both in files.
 
-    An entry of the list is 32 bits of the key's hash and the device's number. It is made when somebody asks: a replay
-    of millions of enrolments asks for none. Newer ones wait in a shorter list, and the newest in a dict, so that a
-    question moves a few entries of millions at most: of those that wait, and a slice of the others.
+    An entry of the list is 32 bits of the key's hash and the device's number. It is made when somebody asks, or
+    `prepare` is called after a replay of millions. Newer ones wait in a shorter list, and the newest in a dict, so that
+    a question moves a few entries of millions at most: of those that wait, and a slice of the others.
     """
 
     def __init__(self, directory: str = "") -> None:
@@ -117,6 +117,11 @@ class KeyIndex:
         self._reach(end)
         self._keys[first:end] = keys
         self._held = end
+
+    def prepare(self) -> None:
+        """Put in order all that was added, as the next question would: of millions that takes a second."""
+        if self._held - self._listed > MOST_NOTED:
+            self._list()
 
     def relax(self) -> None:
         """Let go of the memory of what lies in files."""
