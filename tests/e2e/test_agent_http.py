@@ -56,6 +56,30 @@ def test_placebo_changes_nothing_and_reports_the_same_soak(world: World, device:
     assert sum(path.startswith("payloads/") for path in world.asked) == 2
 
 
+@pytest.mark.parametrize("why", [(503, {"detail": "busy"}), (401, {"detail": "revoked"})])
+def test_how_a_lease_ended_arrives_before_the_next_one_is_asked_for(
+    world: World, device: Device, why: tuple[int, dict[str, str]]
+) -> None:
+    device.install()
+    arrived: list[int] = []
+    world.arm = "placebo"
+    world.publish(world.release(2, {"rules": "good 2"}))
+    world.on_report = lambda report: why
+    device.run(lambda: bool(device.agent.tools.outbox.waiting()))
+    world.leases.clear()  # its turn for the treatment comes, before it has told how the last lease ended
+    world.arm, before = "treated", len(world.announced)
+    world.on_announce = lambda message: arrived.append(len({r["seq"] for r in world.reports}))
+    for _ in range(6):
+        device.clock.sleep(40)
+        world.publisher.publish({COMPONENT: encode(world.plans[COMPONENT])}, world.now())
+        device.turns(3)
+    assert len(world.announced) == before
+    world.on_report = lambda report: None
+    device.run(device.reported("confirmed", 3))
+    assert arrived[0] == 2, "the installation's report, and the placebo's"
+    assert device.files() == {"rules": "good 2"}
+
+
 def test_sick_placebo_says_so(world: World, device: Device) -> None:
     device.install()
     world.arm = "placebo"

@@ -89,8 +89,9 @@ def announce(machine: Machine, tools: Tools) -> Result:
     if seen.plan is None:
         return Wait(tools.settings.poll_s, seen.sentence)
     try:
+        tools.deliver()  # first: behind a newer lease nothing is taken in any more of how an older one ended
         answer = ask(machine, tools)
-    except Unreachable as error:
+    except (Unreachable, OSError) as error:
         return Wait(machine.backoff.next_s(), str(error))
     except HttpRefused as error:
         return _refused(machine, tools, error)

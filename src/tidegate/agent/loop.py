@@ -245,8 +245,7 @@ class Agent:
         if tools.clock.boot_s() < self._send_at_s or not tools.outbox.waiting():
             return
         try:
-            sent = tools.outbox.flush(tools.send)
-            tools.say("reported", reports=sent)
+            tools.deliver()
             if tools.outbox.waiting():
                 self._send_at_s = tools.clock.boot_s() + self._sending.next_s()
             else:

@@ -91,6 +91,11 @@ class Tools:
                 raise
             return self._post(path, self._signed(message))
 
+    def deliver(self) -> None:
+        """Send all reports that wait. Raises as Outbox.flush, and OSError."""
+        if self.outbox.waiting():
+            self.say("reported", reports=self.outbox.flush(self.send))
+
     def _post(self, path: str, message: Any) -> dict[str, Any]:
         """Send a message; one that is refused for its number is followed by higher ones.
 
