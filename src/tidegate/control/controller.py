@@ -17,6 +17,7 @@ from tidegate.control.due import fold_due
 from tidegate.control.following import Followed
 from tidegate.control.keeping import Keeping
 from tidegate.control.ledger import Ledger
+from tidegate.control.ledger_work import LedgerWork
 from tidegate.control.line import Line
 from tidegate.control.metrics import Meters
 from tidegate.control.plans import PlanPublisher, plans_due
@@ -66,7 +67,7 @@ class Controller:
             Untrusted: if the log does not give the ledger that was signed before.
         """
         self._log, self._appending = log, Appending(log)
-        self.ledger = ledger
+        self.ledger, self._ledger_work = ledger, LedgerWork(ledger)
         self._publisher = publisher
         self._clock = clock
         self._line = Line()
@@ -76,8 +77,6 @@ class Controller:
         self._log_trouble = ""
         """What the log said last instead of taking events."""
         self._standing = Standing()
-        self._writing: asyncio.Future[None] | None = None
-        """The ledger's files, while they are written beside the work."""
         self._at_work: list[Asked] = []
         self._look_again_at, self._look_owed = 0.0, False
         self._ended = False
@@ -206,7 +205,7 @@ class Controller:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
         if look:
-            await self._write_ledger(beside=reports)
+            await self._ledger_work.write(beside=reports)
             await self._publish(now_ms)
             self._look_again_at = time.monotonic() + LOOK_EVERY_S
 
@@ -236,21 +235,6 @@ class Controller:
             self.ledger.take(self._log, last, events)
         tell(events, self.state, self.meters)
         return True
-
-    async def _write_ledger(self, *, beside: bool = False) -> None:
-        """Put what has become durable into the ledger.
-
-        `beside` lets it go on beside the next batches: to sync its files takes longer than reports should wait.
-        """
-        if self._writing is not None:
-            if beside and not self._writing.done():
-                return
-            await self._writing
-            self._writing = None
-        if self.ledger is not None and self.ledger.waiting:
-            self._writing = asyncio.ensure_future(asyncio.to_thread(self.ledger.publish))
-            if not beside:
-                await self._writing
 
     def read_batches(self) -> Iterator[tuple[int, Batch]]:
         """Give the log's records from the first, for a backup; may run in another thread."""
@@ -288,7 +272,7 @@ class Controller:
 
     async def _put_plans(self, plans: dict[str, Plan], now_ms: int) -> None:
         """Record plans, unless just these are on record already, and put them where devices read."""
-        await self._write_ledger()  # a plan that rests on something must not stand before it
+        await self._ledger_work.write()  # a plan that rests on something must not stand before it
         standing, now_s = self._standing, now_ms // 1000
         events = standing.recorded_for(plans, self._publisher.next_version, now_s)
         fresh = events is None
