@@ -144,13 +144,21 @@ class Controller:
             TidegateError: what the decision raised; it then has no events.
             LogError: if its events could not be made durable; nothing of it has happened.
         """
+        return cast(T, await self.put(decide, devices))
+
+    def put(self, decide: Decision[T], devices: frozenset[int] = frozenset()) -> asyncio.Future[T]:
+        """Do as `ask` does, without waiting: its answer, or what `ask` would raise, is in the future.
+
+        Raises:
+            LogError: if it is stopping, or too much waits.
+        """
         if self._ended:
             raise LogError(_STOPPING)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if len(self._line) >= 2 * MOST_WAITING:  # devices are turned away before; this is for all others
             raise Overloaded("too much is waiting; ask again later")
         self._line.join(Asked(decide, answer, devices))
-        return cast(T, await answer)
+        return answer
 
     async def run(self) -> None:
         """Work until cancelled: batches as they come, and at least every tick what time makes due."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tidegate.control import devices
-from tidegate.core.admission import NotYet
-from tidegate.intake.http import Reply, ok, parse, problem
+from tidegate.control.questions import Decision
+from tidegate.core.admission import Grant, NotYet
+from tidegate.core.rollout import Rollout
+from tidegate.intake.http import Answer, Reply, ok, parse, problem
 from tidegate.intake.identity import claim_of, copy_seen, flag
 
 if TYPE_CHECKING:
@@ -16,19 +21,52 @@ if TYPE_CHECKING:
 
     from tidegate.intake.app import IntakeApp
 
+Decided = tuple[Rollout, int, Grant] | NotYet
 _decoder = msgspec.json.Decoder(devices.Announcement)
 
 
 async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
     """Answer with the lease, once it is durable, or with the time to ask again."""
-    claim = claim_of(app, scope, body)
-    said = parse(_decoder, body)
-    if seen := copy_seen(app, scope, claim, said.boot_id):
-        await flag(app, claim, seen)
-    try:
-        decision = await app.controller.ask(lambda state, now_ms: devices.announce(state, now_ms, claim, said))
-    except devices.Halted as error:
-        return problem(409, "Halted", str(error))
+    found = (await take_in(app, [(scope, body)]))[0]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+async def take_in(app: IntakeApp, asked: Sequence[tuple[Scope, bytes]]) -> list[Answer]:
+    """Take several announcements in; give each one's answer, or why it was refused.
+
+    Each is a question of its own, since a lease changes what the next one may have.
+    """
+    answers: dict[int, Answer] = {}
+    waits: list[tuple[int, Awaitable[Decided]]] = []
+    for at, (scope, body) in enumerate(asked):
+        try:
+            claim = claim_of(app, scope, body)
+            said = parse(_decoder, body)
+            decide = partial(devices.announce, claim=claim, said=said)
+            if seen := copy_seen(app, scope, claim, said.boot_id):
+                waits.append((at, asyncio.ensure_future(_flagged(app, claim, seen, decide))))
+            else:
+                waits.append((at, app.controller.put(decide)))
+        except Exception as error:
+            answers[at] = error
+    for at, decision in waits:
+        try:
+            answers[at] = _reply(await decision)
+        except devices.Halted as error:
+            answers[at] = problem(409, "Halted", str(error))
+        except Exception as error:
+            answers[at] = error
+    return [answers[at] for at in range(len(asked))]
+
+
+async def _flagged(app: IntakeApp, claim: devices.Claim, seen: str, decide: Decision[Decided]) -> Decided:
+    await flag(app, claim, seen)
+    return await app.controller.ask(decide)
+
+
+def _reply(decision: Decided) -> Reply:
     if isinstance(decision, NotYet):
         return ok({"retry_after_s": decision.retry_after_s, "reason": decision.reason, "sentence": decision.sentence})
     rollout, position, grant = decision

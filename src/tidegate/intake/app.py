@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,7 @@ from tidegate.intake.files import RepositoryFiles
 from tidegate.intake.http import (
     MISTAKE,
     TOO_LARGE,
+    Answer,
     Grouped,
     Reply,
     authorization,
@@ -36,13 +38,15 @@ from tidegate.trust.epochs import SecretsFile
 
 Handler = Callable[["IntakeApp", Scope, bytes], Awaitable[Reply]]
 
-REPORTS = "/v1/reports"
+TakeIn = Callable[["IntakeApp", Sequence[tuple[Scope, bytes]]], Awaitable[list[Answer]]]
 ROUTES: dict[str, Handler] = {
     "/v1/enrol": enrol.handle,
     "/v1/announce": announce.handle,
     "/v1/renew": renew.handle,
-    REPORTS: reports.handle,
+    "/v1/reports": reports.handle,
 }
+TOGETHER: dict[str, TakeIn] = {"/v1/announce": announce.take_in, "/v1/reports": reports.take_in}
+"""What a whole fleet sends: messages of the same moment are answered in one go."""
 
 
 class IntakeApp:
@@ -87,16 +91,16 @@ class IntakeApp:
     @property
     def grouped(self) -> Mapping[str, Grouped]:
         """What answers messages to an address that come at the same moment, in one go (the short way)."""
-        return {REPORTS: self._posted_together}
+        return {path: partial(self._posted_together, path) for path in TOGETHER}
 
-    async def _posted_together(self, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
+    async def _posted_together(self, path: str, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
         began = time.perf_counter()
-        replies = [self._turned_away(scope, REPORTS) for scope, _ in asked]
+        replies = [self._turned_away(scope, path) for scope, _ in asked]
         taken = [one for one, away in zip(asked, replies, strict=True) if away is None]
-        answered = iter(await self.answer_together(taken))
+        answered = iter(await self.answer_together(path, taken))
         found = [reply or next(answered) for reply in replies]
         for reply in found:
-            self._count(REPORTS, reply, began)
+            self._count(path, reply, began)
         return found
 
     async def posted(self, scope: Scope, body: bytes) -> Reply:
@@ -133,9 +137,9 @@ class IntakeApp:
         except Exception as error:
             return _refused(error, scope)
 
-    async def answer_together(self, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
-        """Answer reports that came at the same moment; all messages are to the address of reports."""
-        answers = await reports.take_in(self, asked)
+    async def answer_together(self, path: str, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
+        """Answer messages to one address of `TOGETHER` that came at the same moment."""
+        answers = await TOGETHER[path](self, asked)
         return [
             _refused(answer, scope) if isinstance(answer, Exception) else self._hint(answer, scope)
             for answer, (scope, _) in zip(answers, asked, strict=True)

@@ -11,7 +11,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidegate.control.devices import Claim
-from tidegate.intake.app import REPORTS, IntakeApp
+from tidegate.intake.app import TOGETHER, IntakeApp
 from tidegate.intake.forward import FORWARD_PATH, MOST_FORWARDED, Answered, Forwarded, encoder, forwarded
 from tidegate.intake.http import Reply, header, problem, read_body, send
 
@@ -48,16 +48,23 @@ class Gathering:
         return Reply(200, encoder.encode(await self._answers(found)), b"application/msgpack")
 
     async def _answers(self, found: Sequence[Forwarded]) -> list[Answered]:
-        """Answer each for itself; reports, of which most of a collector's messages consist, in one go."""
-        scopes = [_scope_of(one) for one in found]
-        together = [at for at, one in enumerate(found) if one.path == REPORTS]
-        others = [at for at, one in enumerate(found) if one.path != REPORTS]
-        first, rest = await asyncio.gather(
-            self._intake.answer_together([(scopes[at], found[at].body) for at in together]),
-            asyncio.gather(*(self._intake.answer(scopes[at], found[at].body) for at in others)),
-        )
-        replies = dict(zip([*together, *others], [*first, *rest], strict=True))
-        return [_answered(replies[at]) for at in range(len(found))]
+        """Answer each for itself; what a fleet sends by the thousand, in one go."""
+        places: dict[str, list[int]] = {}
+        for at, one in enumerate(found):
+            places.setdefault(one.path if one.path in TOGETHER else "", []).append(at)
+        answers: dict[int, Answered] = {}
+
+        async def answer(path: str, some: Sequence[int]) -> None:
+            replies = await self._replies(path, [(_scope_of(found[at]), found[at].body) for at in some])
+            answers.update((at, _answered(reply)) for at, reply in zip(some, replies, strict=True))
+
+        await asyncio.gather(*(answer(path, some) for path, some in places.items()))
+        return [answers[at] for at in range(len(found))]
+
+    async def _replies(self, path: str, asked: Sequence[tuple[Scope, bytes]]) -> list[Reply]:
+        if path in TOGETHER:
+            return await self._intake.answer_together(path, asked)
+        return await asyncio.gather(*(self._intake.answer(scope, body) for scope, body in asked))
 
 
 def _scope_of(one: Forwarded) -> dict[str, Any]:

@@ -60,6 +60,10 @@ Grouped = Callable[[Sequence[tuple[Scope, bytes]]], Coroutine[Any, Any, list[Rep
 """Answers several posted messages, each for itself."""
 
 
+Answer = Reply | Exception
+"""What becomes of one of several messages."""
+
+
 def write_head(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Write header lines. Raises ValueError for a value of several lines."""
     lines = [name + b": " + value for name, value in headers]

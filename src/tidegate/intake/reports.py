@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.control import devices, proofs
 from tidegate.control.devices import Claim, Report
-from tidegate.intake.http import Reply, ok, parse
+from tidegate.intake.http import Answer, Reply, ok, parse
 from tidegate.intake.identity import claim_of, copy_seen, flag
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ class _Told(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(ReportsRequest)
-Answer = Reply | Exception
 
 
 async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:

@@ -1,4 +1,4 @@
-"""Reports that come at the same moment are one question to the controller, and each is answered as if it came alone."""
+"""What comes at the same moment is taken in in one go, and each is answered as if it came alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.server import Device, World
 
 from tidegate.control import devices as control_devices
 from tidegate.intake.http import Reply
-from tidegate.log.events import Reported
+from tidegate.log.events import Leased, Reported
 from tidegate.log.port import LogError
 from tidegate.trust.credentials import authorization
 
@@ -49,8 +49,8 @@ def holders(world: World) -> list[Holder]:
     return found
 
 
-def together(world: World, messages: list[Message]) -> list[Reply]:
-    return asyncio.run_coroutine_threadsafe(world.intake.answer_together(messages), world.loop).result(120)
+def together(world: World, messages: list[Message], path: str = PATH) -> list[Reply]:
+    return asyncio.run_coroutine_threadsafe(world.intake.answer_together(path, messages), world.loop).result(120)
 
 
 def _until(line: socket.socket, end: bytes) -> bytes:
@@ -97,6 +97,40 @@ def test_a_copied_credential_is_flagged_and_the_others_are_taken(world: World, h
     assert [act.what for act in world.controller.state.acts][-1] == "device_copied"
     assert together(world, [copied.says(10)])[0].status == 403
     assert {one.device.index for one in others} <= set(reporters(world))
+
+
+def announcement(device: Device, rollout: str, seq: int, **changes: Any) -> Message:
+    said = {"rollout": rollout, "plan_version": 0, "installed": None, "seq": 1, "attempt": 1, **changes}
+    body = json.dumps(said).encode()
+    header = authorization(device.credential, seq, "/v1/announce", body)
+    return {"type": "http", "path": "/v1/announce", "headers": [(b"authorization", header.encode())]}, body
+
+
+def test_leases_of_the_same_moment_are_granted_one_after_the_other(world: World) -> None:
+    devices = [world.enrol() for _ in range(8)]
+    world.release(1)
+    rollout = world.rollout(max_harmed=3, placebo_per_treated=0.0)
+    stranger, copied = world.enrol(), devices.pop()
+    messages = [
+        *(announcement(device, rollout, 5) for device in devices),
+        announcement(devices[0], rollout, 5),
+        announcement(stranger, rollout, 5),
+        announcement(devices[1], "dreamt", 6),
+        announcement(devices[2], rollout, 6, plan_version=99),
+        announcement(copied, rollout, 5),
+        announcement(copied, rollout, 5, attempt=2),
+        ({"type": "http", "path": "/v1/announce", "headers": []}, b""),
+    ]
+    replies = together(world, messages, "/v1/announce")
+    said = [json.loads(reply.body) for reply in replies]
+    assert [reply.status for reply in replies[8:]] == [409, 404, 400, replies[-3].status, 403, 401]
+    leases = {one["lease_id"] for one in said if "lease_id" in one}
+    assert 0 < len(leases) <= 3, "the budget holds within one moment"
+    assert all(("lease_id" in one) != ("retry_after_s" in one) for one in said[:8])
+    assert said[7] == said[0] or "retry_after_s" in said[0]
+    leased = [event for _, event in world.log.read() if isinstance(event, Leased)]
+    assert {f"{event.rollout}:{event.ring}:{event.position}" for event in leased} == leases
+    assert len(leased) == len(leases)
 
 
 def test_a_mistake_over_one_is_nothing_to_the_others(
