@@ -210,6 +210,7 @@ def start_process(place: str) -> None:
     found = kept.newest(log)
     batches = _ledger(Path(place)).begin(log, found.seq if found else 0)
     state = fold_batches(batches, found.state if found else ServerState(kept.room()))
+    state.devices.prepare()
     took, cpu_s = time.perf_counter() - started, time.process_time() - busy
     assert len(state.devices) * 4 <= log.last
     status = Path("/proc/self/status").read_text()  # getrusage would carry the parent's peak over

@@ -33,15 +33,30 @@ class DeviceRow:
     token_id: str = ""
 
 
+MOST_SAME = 4096
+
+
 class Interned:
     """Values that many devices share, each once: what a device holds is a number."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
         self._known: dict[bytes, int] = {}
+        self._same: dict[int, tuple[Any, int]] = {}
+        """Objects that came lately, by their `id`: thousands of records name the very same ones."""
 
     def number(self, value: Any) -> int:
-        """Give a value's number."""
+        """Give a value's number; nobody may change the value any more."""
+        same = self._same.get(id(value))
+        if same is not None:  # it is kept, so that no other object has its id
+            return same[1]
+        if len(self._same) >= MOST_SAME:
+            self._same.clear()
+        number = self._number(value)
+        self._same[id(value)] = value, number
+        return number
+
+    def _number(self, value: Any) -> int:
         key = msgspec.json.encode(value, order="sorted")
         known = self._known.get(key)
         if known is None:

@@ -240,7 +240,7 @@ class Fleet(Sequence[DeviceRow]):
     def heard_many(self, indices: Ints, seq: Ints, at_ms: Ints) -> None:
         """Note that devices have spoken; none comes twice. Shape (n,)."""
         self.last_seq = wide_enough(self.last_seq, int(seq.max()))
-        self.last_seq[indices] = np.maximum(self.last_seq[indices].astype(np.int64), seq)
+        self.last_seq[indices] = np.maximum(self.last_seq[indices], seq.astype(self.last_seq.dtype))
         self.last_heard_s[indices] = at_ms // 1000
 
     def run(self, index: int, component: str, digest: str | None) -> None:
