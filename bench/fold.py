@@ -149,6 +149,7 @@ def recovery(devices: int, place: Path) -> list[Row]:
     whole = _start(place)
     kept = Checkpoints(place / "kept")
     state = fold_batches(log.read_batches(), ServerState(kept.room()))
+    state.devices.prepare()
     assert kept.save(log, state), kept.trouble
     log.close()
     quick = _start(place)
