@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def _stop(state: ServerState, now_ms: int, by: Who, found: Stop) -> tuple[list[E
     rollout = state.rollouts.get(name)
     if rollout is None or rollout.phase is PlanState.HALTED or not found.names(rollout.spec.candidate.sha256):
         return made, []
-    because = by if by.why.strip() else replace(by, why=f"an emergency stop: {found.reason or '-'}")
+    because = by.because(f"an emergency stop: {found.reason or '-'}")
     events, _ = acts.steer_rollout(state, now_ms, because, rollout=name, verb="abort")
     return [*made, *events], [name]
 

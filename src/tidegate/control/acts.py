@@ -27,6 +27,10 @@ class Who:
     why: str = ""
     account: str = "local"
 
+    def because(self, why: str) -> Who:
+        """Give the same with this reason, if none was given."""
+        return self if self.why.strip() else replace(self, why=why)
+
 
 def create_token(
     now_ms: int, by: Who, *, token_id: str, token_hash: str, labels: dict[str, str], uses: int, expires_s: int
@@ -159,7 +163,7 @@ def withdraw_releases(
         made.append(Act(at_ms=now_ms, what="release_withdrawn", who=by.who, why=by.why, body=plain(each)))
         rollout = state.rollouts.get(state.active.get(each.component, ""))
         if rollout is not None and rollout.spec.candidate.sha256 == each.digest and rollout.phase not in ENDED:
-            because = by if by.why.strip() else replace(by, why=f"its keys withdrew the release: {each.reason or '-'}")
+            because = by.because(f"its keys withdrew the release: {each.reason or '-'}")
             events, name = steer_rollout(state, now_ms, because, rollout=rollout.spec.rollout, verb="abort")
             made += events
             ended.append(name)

@@ -25,18 +25,11 @@ Decided = tuple[Rollout, int, Grant] | NotYet
 _decoder = msgspec.json.Decoder(devices.Announcement)
 
 
-async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
-    """Answer with the lease, once it is durable, or with the time to ask again."""
-    found = (await take_in(app, [(scope, body)]))[0]
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
 async def take_in(app: IntakeApp, asked: Sequence[tuple[Scope, bytes]]) -> list[Answer]:
     """Take several announcements in; give each one's answer, or why it was refused.
 
-    Each is a question of its own, since a lease changes what the next one may have.
+    An answer is the lease, once it is durable, or the time to ask again. Each is a question of its own, since a lease
+    changes what the next one may have.
     """
     answers: dict[int, Answer] = {}
     waits: list[tuple[int, Awaitable[Decided]]] = []

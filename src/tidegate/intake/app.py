@@ -39,14 +39,10 @@ from tidegate.trust.epochs import SecretsFile
 Handler = Callable[["IntakeApp", Scope, bytes], Awaitable[Reply]]
 
 TakeIn = Callable[["IntakeApp", Sequence[tuple[Scope, bytes]]], Awaitable[list[Answer]]]
-ROUTES: dict[str, Handler] = {
-    "/v1/enrol": enrol.handle,
-    "/v1/announce": announce.handle,
-    "/v1/renew": renew.handle,
-    "/v1/reports": reports.handle,
-}
+ALONE: dict[str, Handler] = {"/v1/enrol": enrol.handle, "/v1/renew": renew.handle}
 TOGETHER: dict[str, TakeIn] = {"/v1/announce": announce.take_in, "/v1/reports": reports.take_in}
 """What a whole fleet sends: messages of the same moment are answered in one go."""
+ROUTES = (*ALONE, *TOGETHER)
 
 
 class IntakeApp:
@@ -129,7 +125,9 @@ class IntakeApp:
     async def answer(self, scope: Scope, body: bytes) -> Reply:
         """Answer a request whose path is one of `ROUTES` and whose body has been read."""
         path: str = scope["path"]
-        handler = ROUTES.get(path)
+        if path in TOGETHER:
+            return (await self.answer_together(path, [(scope, body)]))[0]
+        handler = ALONE.get(path)
         if handler is None:
             return problem(404, "Not found", "there is nothing at this address")
         try:

@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.control import devices, proofs
 from tidegate.control.devices import Claim, Report
-from tidegate.intake.http import Answer, Reply, ok, parse
+from tidegate.intake.http import Answer, ok, parse
 from tidegate.intake.identity import claim_of, copy_seen, flag
 
 if TYPE_CHECKING:
@@ -42,16 +42,11 @@ class _Told(msgspec.Struct):
 _decoder = msgspec.json.Decoder(ReportsRequest)
 
 
-async def handle(app: IntakeApp, scope: Scope, body: bytes) -> Reply:
-    """Take reports in; what was taken before is taken again without effect."""
-    found = (await take_in(app, [(scope, body)]))[0]
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
 async def take_in(app: IntakeApp, asked: Sequence[tuple[Scope, bytes]]) -> list[Answer]:
-    """Take several messages in, in their order; give each one's answer, or why it was refused."""
+    """Take several messages in, in their order; give each one's answer, or why it was refused.
+
+    What was taken before is taken again without effect.
+    """
     answers: dict[int, Answer] = {}
     rounds: list[dict[int, _Told]] = [{}]
     waits: list[Coroutine[Any, Any, None]] = []

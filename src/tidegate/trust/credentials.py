@@ -6,7 +6,6 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ _HEADER = re.compile(
 )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DeviceClaim:
     """Who sent a request, proven. `seq` rises with each new message of this device; a repeat keeps it."""
 
@@ -158,7 +157,7 @@ def _split(credential: str) -> tuple[int, int, str, bytes]:
 
 def _who(epoch: str, index: str, device_id: str) -> bytes:
     """Give the parts that say which device it is; they stand alike in the message of its key and of each MAC."""
-    return f"{_AHEAD[len(epoch)]}{epoch}{_AHEAD[len(index)]}{index}{_AHEAD[len(device_id)]}{device_id}".encode("ascii")
+    return _part(epoch.encode()) + _part(index.encode()) + _part(device_id.encode())
 
 
 def _key(master: hmac.HMAC, who: bytes) -> bytes:
@@ -168,14 +167,8 @@ def _key(master: hmac.HMAC, who: bytes) -> bytes:
 
 
 def _mac(key: bytes, who: bytes, seq: str, path: str, body: bytes) -> str:
-    message = b"".join((_begun(path), who, _AHEAD_BYTES[len(seq)], seq.encode(), len(body).to_bytes(4, "big"), body))
+    message = b"".join((_MAC_PREFIX, _part(path.encode()), who, _part(seq.encode()), _part(body)))
     return hmac.digest(key, message, "sha256").hex()
-
-
-@lru_cache(maxsize=16)
-def _begun(path: str) -> bytes:
-    """Give how the message for a MAC begins; a device's requests go to a few paths."""
-    return _MAC_PREFIX + _part(path.encode())
 
 
 def _part(part: bytes) -> bytes:
@@ -183,7 +176,4 @@ def _part(part: bytes) -> bytes:
     return len(part).to_bytes(4, "big") + part
 
 
-_AHEAD_BYTES = [count.to_bytes(4, "big") for count in range(128)]
-"""What stands before a part of so many bytes; the parts that say who speaks are short, and ASCII."""
-_AHEAD = [ahead.decode("ascii") for ahead in _AHEAD_BYTES]
 _KEY_PREFIX, _MAC_PREFIX = _part(b"tidegate/device-key/v1"), _part(b"tidegate/report/v1")

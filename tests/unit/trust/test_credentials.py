@@ -147,7 +147,8 @@ def test_the_secret_file_is_private_and_never_overwritten(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("epoch", "index", "device"), [(3, 1, DEVICE), (1, -1, DEVICE), (1, 1, "short"), (1, 1, "G" * 32)]
+    ("epoch", "index", "device"),
+    [(3, 1, DEVICE), (1, -1, DEVICE), (1, 1, "short"), (1, 1, "G" * 32), (1, 1, "a" * 200), (1, 1, "\u00e9" * 32)],
 )
 def test_no_credential_is_given_for_what_is_no_device(epoch: int, index: int, device: str) -> None:
     with pytest.raises(BadInput):
