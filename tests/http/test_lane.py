@@ -193,6 +193,31 @@ def test_an_old_protocol_goes_the_long_way(device: Device, line: Line, ways: lis
     assert ways == [False]
 
 
+@pytest.mark.parametrize("path", ["/v1/reports", "/v1/renew"])
+def test_an_answer_waits_until_the_other_side_reads(
+    still: World, device: Device, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    taken: list[LaneProtocol] = []
+    ask = LaneProtocol.on_headers_complete
+
+    def watch(self: LaneProtocol) -> None:
+        ask(self)
+        taken.append(self)
+        self.flow.pause_writing()
+
+    monkeypatch.setattr(LaneProtocol, "on_headers_complete", watch)
+    line = Line(still)
+    line.send(post(device, b"{", path=path))
+    line.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        line.reply()
+    assert len(taken) == 1
+    still.loop.call_soon_threadsafe(taken[0].flow.resume_writing)
+    line.socket.settimeout(60)
+    assert line.reply()[0] == 400
+    line.socket.close()
+
+
 def test_who_hangs_up_harms_nobody(world: World) -> None:
     device = world.enrol()
     for _ in range(20):

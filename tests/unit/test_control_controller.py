@@ -155,6 +155,26 @@ def test_what_is_due_is_looked_for_soon_after_reports_and_at_once_after_all_else
     asyncio.run(scene())
 
 
+def test_a_line_that_is_far_too_long_takes_nobody_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing works it off here; reports of several devices count as many."""
+    controller = Plant(tmp_path).controller
+    monkeypatch.setattr(controller_module, "MOST_WAITING", 8)
+
+    async def scene() -> None:
+        controller.put(lambda state, now_ms: ([], None), frozenset(range(7)))
+        assert (controller.waiting, controller.full) == (7, False)
+        controller.put(note(1))
+        assert controller.full
+        controller.put(lambda state, now_ms: ([], None), frozenset(range(8)))
+        with pytest.raises(Overloaded):
+            controller.put(note(2))
+        with pytest.raises(Overloaded):
+            await controller.ask(note(3))
+        assert controller.waiting == 16
+
+    asyncio.run(scene())
+
+
 def test_nobody_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits is told that it is not known, who comes is turned away, and what was under way is not lost."""
     monkeypatch.setattr(appending, "PATIENCE_S", 0.1)
